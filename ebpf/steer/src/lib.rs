@@ -1,0 +1,2 @@
+//! Steering.
+#![no_std]
