@@ -1,0 +1,1 @@
+//! ICMP errors (RFC 792, RFC 4443).

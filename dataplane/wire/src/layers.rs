@@ -1,0 +1,293 @@
+//! The outer shape of a frame: Ethernet, VLAN tags, IP with options or extensions.
+//!
+//! Assumes nothing of the bytes. Guarantees that every length in [`Layers`] was compared
+//! with the frame's, that a fragment is known as one before anybody can ask for ports,
+//! and that the work is bounded: two tags, [`MAX_EXTENSIONS`] extension headers.
+//! What follows the IP packet in the frame (Ethernet padding) is not part of it.
+
+use crate::cursor::Bytes;
+use crate::drop_reason::DropReason;
+use crate::ethernet::{self, Tag, Tags};
+use crate::{ipv4, ipv6};
+
+/// IPv6 extension headers at most.
+pub const MAX_EXTENSIONS: usize = 8;
+
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+/// Protocol number of ESP (RFC 4303 section 2).
+pub const ESP: u8 = 50;
+/// Protocol number of ICMP for IPv4.
+pub const ICMP: u8 = 1;
+/// Protocol number of ICMP for IPv6.
+pub const ICMPV6: u8 = 58;
+/// Protocol number of SCTP.
+pub const SCTP: u8 = 132;
+/// Protocol number of UDP-Lite.
+pub const UDP_LITE: u8 = 136;
+
+/// Source and destination of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Addresses {
+    /// IPv4.
+    V4 {
+        /// Source address, network order.
+        source: [u8; 4],
+        /// Destination address, network order.
+        destination: [u8; 4],
+    },
+    /// IPv6.
+    V6 {
+        /// Source address, network order.
+        source: [u8; 16],
+        /// Destination address, network order.
+        destination: [u8; 16],
+    },
+}
+
+/// What an IP header says, of either version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpLayer {
+    /// Version, source and destination.
+    pub addresses: Addresses,
+    /// Length in bytes up to the upper protocol: with IPv4 options, IPv6 extension headers.
+    pub header_len: u16,
+    /// Length in bytes of the whole IP packet; not below `header_len`, not past the frame.
+    pub total_len: u32,
+    /// The upper protocol, after the last extension header.
+    ///
+    /// Of an IPv6 fragment that is not the first it is what the fragment header says,
+    /// which may be an extension header lying in the first fragment.
+    pub protocol: u8,
+    /// Whether this is a piece of a packet. An IPv6 atomic fragment (RFC 6946) is not.
+    pub is_fragment: bool,
+    /// Whether this is a fragment and starts the packet: only then may ports be in it.
+    pub first_fragment: bool,
+    /// DSCP in the upper six bits, ECN in the lower two.
+    pub traffic_class: u8,
+    /// Time to live, hop limit.
+    pub ttl: u8,
+}
+
+impl IpLayer {
+    /// Whether the version is 4.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        matches!(self.addresses, Addresses::V4 { .. })
+    }
+
+    /// Length in bytes of what follows the headers.
+    #[inline(always)]
+    #[must_use]
+    pub const fn payload_len(&self) -> u32 {
+        self.total_len.saturating_sub(self.header_len as u32)
+    }
+}
+
+/// Where the layers of a frame are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Where the IP header starts; 0 if there is no Ethernet header.
+    pub l3_offset: u16,
+    /// Where the upper protocol starts: `l3_offset + ip.header_len`.
+    pub l4_offset: u16,
+    /// VLAN tags, the outer one first.
+    pub tags: Tags,
+    /// The IP header.
+    pub ip: IpLayer,
+}
+
+impl Layers {
+    /// Where the IP packet ends; never past the frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn l3_end(&self) -> usize {
+        (self.l3_offset as usize).wrapping_add(self.ip.total_len as usize)
+    }
+
+    /// Source and destination port of TCP, UDP, UDP-Lite or SCTP; `None` if there are none,
+    /// the packet is a fragment, or it ends before them.
+    #[inline(always)]
+    pub fn ports<B: Bytes + ?Sized>(&self, frame: &B) -> Option<(u16, u16)> {
+        if self.ip.is_fragment
+            || !matches!(self.ip.protocol, TCP | UDP | UDP_LITE | SCTP)
+            || self.ip.payload_len() < 4
+        {
+            return None;
+        }
+        let [s0, s1, d0, d1] = frame.read(self.l4_offset as usize)?;
+        Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])))
+    }
+}
+
+/// Decodes a frame that starts with an Ethernet header.
+///
+/// `frame` holds at least the headers; `frame_len` is the length of the whole frame, which
+/// is more than `frame` holds if it lies in several buffers.
+///
+/// # Errors
+/// [`DropReason::Runt`], [`DropReason::BadVlan`], [`DropReason::BadEtherType`] (neither
+/// IPv4 nor IPv6), and those of [`parse_packet`].
+#[inline(always)]
+pub fn parse<B: Bytes + ?Sized>(frame: &B, frame_len: usize) -> Result<Layers, DropReason> {
+    let Some(mut ethertype) = frame.read_u16(12) else { return Err(DropReason::Runt) };
+    let mut l3_offset = ethernet::HEADER_LEN;
+    let mut tags = Tags::NONE;
+    if ethernet::is_vlan(ethertype) {
+        let [t0, t1, e0, e1] = frame.read(14).ok_or(DropReason::BadVlan)?;
+        let outer = Tag { tpid: ethertype, tci: u16::from_be_bytes([t0, t1]) };
+        ethertype = u16::from_be_bytes([e0, e1]);
+        tags = Tags::one(outer);
+        l3_offset = 18;
+        if ethernet::is_vlan(ethertype) {
+            let [t0, t1, e0, e1] = frame.read(18).ok_or(DropReason::BadVlan)?;
+            let inner = Tag { tpid: ethertype, tci: u16::from_be_bytes([t0, t1]) };
+            ethertype = u16::from_be_bytes([e0, e1]);
+            tags = Tags::two(outer, inner);
+            l3_offset = 22;
+        }
+    }
+    match ethertype {
+        ethernet::IPV4 => v4(frame, l3_offset, frame_len, tags),
+        ethernet::IPV6 => v6(frame, l3_offset, frame_len, tags),
+        other if ethernet::is_vlan(other) => Err(DropReason::BadVlan),
+        _ => Err(DropReason::BadEtherType),
+    }
+}
+
+/// Decodes a bare IP packet of either version.
+///
+/// # Errors
+/// [`DropReason::Runt`], [`DropReason::BadIpVersion`], [`DropReason::BadIpHeaderLength`],
+/// [`DropReason::BadIpLength`], [`DropReason::BadExtension`].
+#[inline]
+pub fn parse_packet<B: Bytes + ?Sized>(packet: &B, len: usize) -> Result<Layers, DropReason> {
+    match packet.read_u8(0).ok_or(DropReason::Runt)? >> 4 {
+        4 => v4(packet, 0, len, Tags::NONE),
+        6 => v6(packet, 0, len, Tags::NONE),
+        _ => Err(DropReason::BadIpVersion),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "at most 22 + 60 bytes of headers")]
+#[inline(always)]
+fn v4<B: Bytes + ?Sized>(
+    frame: &B,
+    l3_offset: usize,
+    frame_len: usize,
+    tags: Tags,
+) -> Result<Layers, DropReason> {
+    let header: [u8; ipv4::HEADER_LEN] = frame.read(l3_offset).ok_or(DropReason::Runt)?;
+    let [first, traffic_class, l0, l1, _, _, f0, f1, ttl, protocol, _, _, addresses @ ..] = header;
+    if first >> 4 != 4 {
+        return Err(DropReason::BadIpVersion);
+    }
+    let header_len = u16::from(first & 15).wrapping_mul(4);
+    let l4_offset = l3_offset.wrapping_add(header_len as usize);
+    if (header_len as usize) < ipv4::HEADER_LEN || l4_offset > frame_len {
+        return Err(DropReason::BadIpHeaderLength);
+    }
+    let total_len = u16::from_be_bytes([l0, l1]);
+    if total_len < header_len || l3_offset.wrapping_add(total_len as usize) > frame_len {
+        return Err(DropReason::BadIpLength);
+    }
+    let fragment = u16::from_be_bytes([f0, f1]);
+    let is_fragment = fragment & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) != 0;
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+    let ip = IpLayer {
+        addresses: Addresses::V4 { source: [s0, s1, s2, s3], destination: [d0, d1, d2, d3] },
+        header_len,
+        total_len: u32::from(total_len),
+        protocol,
+        is_fragment,
+        first_fragment: is_fragment && fragment & ipv4::FRAGMENT_OFFSET == 0,
+        traffic_class,
+        ttl,
+    };
+    Ok(Layers { l3_offset: l3_offset as u16, l4_offset: l4_offset as u16, tags, ip })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the fixed header and 8 extensions are 16 kB")]
+#[inline(always)]
+fn v6<B: Bytes + ?Sized>(
+    frame: &B,
+    l3_offset: usize,
+    frame_len: usize,
+    tags: Tags,
+) -> Result<Layers, DropReason> {
+    let [c0, c1, _, _, l0, l1, next, ttl] = frame.read(l3_offset).ok_or(DropReason::Runt)?;
+    if c0 >> 4 != 6 {
+        return Err(DropReason::BadIpVersion);
+    }
+    let source = frame.read(l3_offset.wrapping_add(8)).ok_or(DropReason::Runt)?;
+    let destination = frame.read(l3_offset.wrapping_add(24)).ok_or(DropReason::Runt)?;
+    let total_len = usize::from(u16::from_be_bytes([l0, l1])).wrapping_add(ipv6::HEADER_LEN);
+    let end = l3_offset.wrapping_add(total_len);
+    if end > frame_len {
+        return Err(DropReason::BadIpLength);
+    }
+    let mut walk = Walk {
+        protocol: next,
+        offset: l3_offset.wrapping_add(ipv6::HEADER_LEN),
+        is_fragment: false,
+        first_fragment: false,
+    };
+    walk.extensions(frame, end)?;
+    let ip = IpLayer {
+        addresses: Addresses::V6 { source, destination },
+        header_len: walk.offset.wrapping_sub(l3_offset) as u16,
+        total_len: total_len as u32,
+        protocol: walk.protocol,
+        is_fragment: walk.is_fragment,
+        first_fragment: walk.first_fragment,
+        traffic_class: (c0 << 4) | (c1 >> 4),
+        ttl,
+    };
+    Ok(Layers { l3_offset: l3_offset as u16, l4_offset: walk.offset as u16, tags, ip })
+}
+
+/// A walk along the extension headers of an IPv6 packet.
+struct Walk {
+    protocol: u8,
+    offset: usize,
+    is_fragment: bool,
+    first_fragment: bool,
+}
+
+impl Walk {
+    /// Goes to the upper protocol, or to the end of the fragment header of a fragment that
+    /// is not the first: what follows there is not a header.
+    #[inline(always)]
+    fn extensions<B: Bytes + ?Sized>(&mut self, frame: &B, end: usize) -> Result<(), DropReason> {
+        for index in 0..=MAX_EXTENSIONS {
+            let hop_by_hop = self.protocol == ipv6::HOP_BY_HOP;
+            if !ipv6::is_extension(self.protocol) {
+                return Ok(());
+            }
+            // RFC 8200 section 4.1: hop-by-hop options come first or not at all.
+            if index == MAX_EXTENSIONS || (hop_by_hop && index != 0) {
+                break;
+            }
+            let [next, len, o0, o1] = frame.read(self.offset).ok_or(DropReason::BadExtension)?;
+            let fragment = self.protocol == ipv6::FRAGMENT;
+            let len = if fragment { 0 } else { usize::from(len) };
+            self.offset = self.offset.wrapping_add(len.wrapping_add(1).wrapping_mul(8));
+            if self.offset > end {
+                break;
+            }
+            self.protocol = next;
+            if fragment {
+                let field = u16::from_be_bytes([o0, o1]);
+                self.is_fragment |= field & (ipv6::FRAGMENT_OFFSET | ipv6::MORE_FRAGMENTS) != 0;
+                self.first_fragment = self.is_fragment && field & ipv6::FRAGMENT_OFFSET == 0;
+                if field & ipv6::FRAGMENT_OFFSET != 0 {
+                    return Ok(());
+                }
+            }
+        }
+        Err(DropReason::BadExtension)
+    }
+}
