@@ -1,1 +1,43 @@
-//! Placeholder.
+//! AF_XDP: frame tokens, rings and sockets behind one trait.
+//!
+//! One UMEM is shared by every device, queue and worker. Each (device, queue) has one
+//! socket a worker, and those sockets share the queue's fill and completion ring. The
+//! crate knows frames and rings; what is in a frame is not its business.
+//!
+//! ```text
+//!            FrameStock (free) ──take──▶ Frame ──fill──▶ fill ring ─┐
+//!                 ▲                       ▲ │                       ▼ kernel
+//!                 └────────give───────────┘ └──tx──▶ tx ring ─▶ completion ring
+//!                                         ▲                         │
+//!                                         └──── rx, complete ───────┘
+//! ```
+//!
+//! * A [`Frame`] is an affine token: whoever holds it owns the chunk, alone. It is not
+//!   `Clone`; it leaves by [`QueueSocket::tx`] or [`QueueRings::fill`] and comes back by
+//!   [`QueueSocket::rx`] or [`QueueRings::complete`].
+//! * Every frame has a home, the worker whose [`FrameStock`] it belongs to
+//!   ([`Frame::home`]). A worker that gets another's frame hands it back.
+//! * A frame is in exactly one place. [`Ledger`] adds the places up; [`Umem::census`]
+//!   counts them anew from the frames themselves.
+//! * What the kernel puts into a ring is checked in release builds too: an address that was not
+//!   given out, given out twice, or a length past the chunk is counted and discarded.
+//!
+//! Back-ends: [`xsk`] over the kernel, [`memory`] with the kernel played by the test.
+
+pub mod frame;
+pub mod ledger;
+pub mod memory;
+mod region;
+pub mod socket;
+pub mod stall;
+pub mod umem;
+pub mod xsk;
+
+pub use frame::{Frame, FrameBatch, FrameStock, TooLong};
+pub use ledger::Ledger;
+pub use socket::{
+    KernelStatistics, Outstanding, QueueRings, QueueSocket, RingCounters, RingSizes,
+    SocketCounters, Wake,
+};
+pub use stall::StallWatch;
+pub use umem::{Census, ChunkSize, MAX_WORKERS, Umem};

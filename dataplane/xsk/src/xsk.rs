@@ -1,0 +1,1 @@
+//! The kernel back-end over xsk-rs.
