@@ -291,3 +291,23 @@ impl Walk {
         Err(DropReason::BadExtension)
     }
 }
+
+/// The addresses of an IPv6 frame whose extension headers [`parse`] refused; `None` if it
+/// is not IPv6 or is cut short.
+#[inline(always)]
+pub fn addresses_v6<B: Bytes + ?Sized>(frame: &B) -> Option<Addresses> {
+    let mut offset = ethernet::HEADER_LEN;
+    let mut ethertype = frame.read_u16(12)?;
+    for _ in 0..ethernet::MAX_TAGS {
+        if ethernet::is_vlan(ethertype) {
+            ethertype = frame.read_u16(offset.wrapping_add(2))?;
+            offset = offset.wrapping_add(ethernet::TAG_LEN);
+        }
+    }
+    if ethertype != ethernet::IPV6 {
+        return None;
+    }
+    let source = frame.read(offset.wrapping_add(8))?;
+    let destination = frame.read(offset.wrapping_add(24))?;
+    Some(Addresses::V6 { source, destination })
+}

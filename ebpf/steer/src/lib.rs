@@ -10,4 +10,12 @@
 extern crate std;
 
 pub mod abi;
+pub mod classify;
+pub mod flow;
 pub mod spi;
+pub mod tables;
+pub mod verdict;
+
+pub use classify::classify;
+pub use tables::Tables;
+pub use verdict::{Kind, PassReason, Verdict};

@@ -1,0 +1,202 @@
+//! From the bytes of a frame to a [`Verdict`].
+//!
+//! Order of the questions: is there a configuration; is it IP; is it for one of our
+//! tunnel addresses (then ESP goes to the SA's worker and IKE to the kernel); is it for a
+//! protected prefix (then it goes to a worker, whatever it is). What is left is the
+//! kernel's. Nothing that a prefix protects is passed because it is odd: the kernel would
+//! forward it in clear.
+
+use crate::abi::{
+    MAX_WORKERS, PREFIX_LOCAL, PREFIX_REMOTE, PortValue, PrefixValue, ROLE_INNER, ROLE_OUTER,
+    STEER_VERSION, SteerConfig, WORKER_BY_FLOW,
+};
+use crate::flow;
+use crate::spi::SpiKey;
+use crate::tables::{Tables, v4_mapped};
+use crate::verdict::{Kind, PassReason, Verdict};
+use xswan_wire::layers::{self, Addresses, IpLayer, Layers};
+use xswan_wire::{Bytes, DropReason, esp, ethernet, udp};
+
+/// Decides what becomes of a frame.
+///
+/// `frame` holds at least the headers; `frame_len` is the length of the whole frame in
+/// bytes, which is more if it lies in several buffers. `port` is where it came in; a frame
+/// for a worker that came in on an unknown port is dropped, not passed in clear.
+#[inline(always)]
+pub fn classify<B: Bytes + ?Sized, T: Tables>(
+    frame: &B,
+    frame_len: usize,
+    port: Option<PortValue>,
+    tables: &T,
+) -> Verdict {
+    let Some(config) = tables.config() else { return Verdict::Pass(PassReason::NotReady) };
+    if config.version != STEER_VERSION || config.workers == 0 || config.workers > MAX_WORKERS {
+        return Verdict::Pass(PassReason::NotReady);
+    }
+    let roles = match port {
+        Some(port) => port.roles,
+        None => ROLE_OUTER | ROLE_INNER,
+    };
+    let question = Question { frame, roles, config, tables };
+    let verdict = match layers::parse(frame, frame_len) {
+        Ok(layers) => question.packet(&layers),
+        Err(reason) => question.unparsed(reason),
+    };
+    if port.is_none() && matches!(verdict, Verdict::Redirect { .. }) {
+        return Verdict::Drop(DropReason::NoWorker);
+    }
+    verdict
+}
+
+struct Question<'a, B: ?Sized, T> {
+    frame: &'a B,
+    roles: u32,
+    config: SteerConfig,
+    tables: &'a T,
+}
+
+impl<B: Bytes + ?Sized, T: Tables> Question<'_, B, T> {
+    #[inline(always)]
+    fn packet(&self, layers: &Layers) -> Verdict {
+        let is_outer = match layers.ip.addresses {
+            Addresses::V4 { destination, .. } => self.tables.is_outer(&v4_mapped(destination)),
+            Addresses::V6 { destination, .. } => self.tables.is_outer(&destination),
+        };
+        if is_outer {
+            let verdict = match layers.ip.protocol {
+                layers::ESP if self.roles & ROLE_OUTER != 0 => Some(self.esp(layers)),
+                layers::UDP => self.udp(layers),
+                _ => None,
+            };
+            if let Some(verdict) = verdict {
+                return verdict;
+            }
+        }
+        match self.protected(&layers.ip.addresses) {
+            Some(prefix) if prefix.worker == WORKER_BY_FLOW => Verdict::Redirect {
+                worker: flow::spread(flow::hash(self.frame, layers), self.config.workers),
+                kind: Kind::Clear,
+            },
+            Some(prefix) => self.redirect(u32::from(prefix.worker), Kind::Clear),
+            None => Verdict::Pass(match layers.ip.protocol {
+                layers::ICMP | layers::ICMPV6 => PassReason::Icmp,
+                layers::ESP => PassReason::ForeignEsp,
+                _ => PassReason::Other,
+            }),
+        }
+    }
+
+    /// A frame that has no [`Layers`].
+    ///
+    /// The kernel drops an IP header that contradicts itself. It does not look at the
+    /// extension headers of a packet it forwards, so those must not be a way round policy.
+    #[inline(always)]
+    fn unparsed(&self, reason: DropReason) -> Verdict {
+        if reason == DropReason::BadEtherType {
+            return Verdict::Pass(match self.frame.read_u16(12) {
+                Some(ethernet::ARP) => PassReason::Arp,
+                _ => PassReason::Other,
+            });
+        }
+        if reason == DropReason::BadExtension
+            && let Some(addresses) = layers::addresses_v6(self.frame)
+            && self.protected(&addresses).is_some()
+        {
+            return Verdict::Drop(DropReason::BadExtension);
+        }
+        Verdict::Pass(PassReason::Malformed)
+    }
+
+    /// ESP directly over IP, for one of our addresses.
+    #[inline(always)]
+    fn esp(&self, layers: &Layers) -> Verdict {
+        if layers.ip.is_fragment {
+            return Verdict::Drop(DropReason::Fragment);
+        }
+        if (layers.ip.payload_len() as usize) < esp::HEADER_LEN {
+            return Verdict::Drop(DropReason::Runt);
+        }
+        match self.frame.read(layers.l4_offset as usize) {
+            Some(spi) => self.owner(spi, Kind::Esp),
+            None => Verdict::Drop(DropReason::Runt),
+        }
+    }
+
+    /// UDP for one of our addresses; `None` if it is neither IKE nor ESP.
+    #[inline(always)]
+    fn udp(&self, layers: &Layers) -> Option<Verdict> {
+        if layers.ip.is_fragment {
+            return Some(Verdict::Pass(PassReason::Fragment));
+        }
+        let runt = Some(Verdict::Drop(DropReason::Runt));
+        let Some(payload_len) = (layers.ip.payload_len() as usize).checked_sub(udp::HEADER_LEN)
+        else {
+            return runt;
+        };
+        let l4_offset = layers.l4_offset as usize;
+        let Some(port) = self.frame.read_u16(l4_offset + 2) else { return runt };
+        if port == udp::IKE_PORT {
+            return Some(Verdict::Pass(PassReason::Ike));
+        }
+        if port != udp::NAT_T_PORT {
+            return None;
+        }
+        let payload = l4_offset + udp::HEADER_LEN;
+        if payload_len == 1 && self.frame.read_u8(payload) == Some(esp::KEEPALIVE) {
+            return Some(Verdict::Drop(DropReason::Keepalive));
+        }
+        if payload_len < esp::NON_ESP_MARKER_LEN {
+            return runt;
+        }
+        let Some(spi) = self.frame.read::<4>(payload) else { return runt };
+        if spi == [0; 4] {
+            return Some(Verdict::Pass(PassReason::Ike));
+        }
+        if payload_len < esp::HEADER_LEN {
+            return runt;
+        }
+        (self.roles & ROLE_OUTER != 0).then(|| self.owner(spi, Kind::EspUdp))
+    }
+
+    /// To the worker that owns the SPI. One that nobody owns still goes to a worker, always
+    /// the same, which counts it.
+    #[inline(always)]
+    fn owner(&self, spi: [u8; 4], kind: Kind) -> Verdict {
+        if self.config.static_spis != 0
+            && let Some(worker) = self.tables.static_spi(spi)
+        {
+            return self.redirect(worker, kind);
+        }
+        let spi = u32::from_be_bytes(spi);
+        let parts = SpiKey(self.config.spi_key).open(spi);
+        let worker = u32::from(parts.worker);
+        if u32::from(parts.member) == self.config.member && worker < self.config.workers {
+            return Verdict::Redirect { worker, kind };
+        }
+        Verdict::Redirect { worker: flow::spread(flow::hash_spi(spi), self.config.workers), kind }
+    }
+
+    /// To a worker named by a table, which may name one that is no more.
+    #[inline(always)]
+    fn redirect(&self, worker: u32, kind: Kind) -> Verdict {
+        if worker < self.config.workers {
+            Verdict::Redirect { worker, kind }
+        } else {
+            Verdict::Drop(DropReason::NoWorker)
+        }
+    }
+
+    /// The longest prefix of the destination, if on this port it is one to protect.
+    #[inline(always)]
+    fn protected(&self, addresses: &Addresses) -> Option<PrefixValue> {
+        let prefix = match *addresses {
+            Addresses::V4 { destination, .. } => self.tables.prefix4(destination),
+            Addresses::V6 { destination, .. } => self.tables.prefix6(destination),
+        }?;
+        let inner = self.roles & ROLE_INNER != 0 && prefix.flags & PREFIX_REMOTE != 0;
+        let outer = self.roles & ROLE_OUTER != 0 && prefix.flags & PREFIX_LOCAL != 0;
+        (inner || outer).then_some(prefix)
+    }
+}
+
+const _: () = assert!(size_of::<IpLayer>() <= 64, "it lives on the 512 bytes of a BPF stack");
