@@ -16,6 +16,13 @@ pub const IV_LEN: usize = 8;
 #[derive(Clone, Copy)]
 pub struct Nonce([u8; 12]);
 
+impl fmt::Debug for Nonce {
+    /// Nothing of the octets: the salt is part of the keying material.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nonce(..)")
+    }
+}
+
 impl Nonce {
     /// Puts salt and IV together (RFC 4106 section 4).
     #[inline(always)]
@@ -34,7 +41,7 @@ impl Nonce {
 }
 
 /// The additional authenticated data: SPI and sequence number, with or without the high half.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Aad {
     /// SPI, sequence number (RFC 4106 section 5).
     Short([u8; 8]),
@@ -43,6 +50,21 @@ pub enum Aad {
 }
 
 impl Aad {
+    /// For one packet; the length follows from whether the SA's numbers are extended, so a
+    /// shorter one than the SA's cannot be made.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is sent")]
+    pub(crate) const fn new(spi: u32, sequence: u64, esn: bool) -> Self {
+        let [p0, p1, p2, p3] = spi.to_be_bytes();
+        if esn {
+            let [h0, h1, h2, h3, l0, l1, l2, l3] = sequence.to_be_bytes();
+            Self::Extended([p0, p1, p2, p3, h0, h1, h2, h3, l0, l1, l2, l3])
+        } else {
+            let [l0, l1, l2, l3] = (sequence as u32).to_be_bytes();
+            Self::Short([p0, p1, p2, p3, l0, l1, l2, l3])
+        }
+    }
+
     /// The octets in the order in which they are authenticated.
     #[inline(always)]
     #[must_use]
@@ -77,4 +99,17 @@ pub trait Aead {
     /// # Errors
     /// [`Forged`] if the tag does not match; then `dst` holds only zeros.
     fn open(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) -> Result<(), Forged>;
+}
+
+/// Ciphers are shared by reference too.
+impl<A: Aead + ?Sized> Aead for &A {
+    #[inline(always)]
+    fn seal(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) {
+        (**self).seal(nonce, aad, src, dst);
+    }
+
+    #[inline(always)]
+    fn open(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) -> Result<(), Forged> {
+        (**self).open(nonce, aad, src, dst)
+    }
 }

@@ -1,0 +1,403 @@
+//! Outbound: an IP packet becomes an ESP packet (RFC 4303 section 3.3).
+//!
+//! ```text
+//! out: outer IP │ UDP? │ SPI SEQ │ IV │ payload │ TFC? pad padlen next │ ICV
+//!      └──────── prepare writes ──────┘          └─── prepare ──┘
+//!                                      └──────── seal writes ───────────────┘
+//! ```
+//!
+//! [`prepare`] decides, numbers and frames; [`seal`] runs the cipher from the clear packet
+//! into its place. A sequence number is spent only when nothing but the cipher is left
+//! to do. `inner` must be a whole IP packet whose time to live has been dealt with; what
+//! follows the length that its header gives is ignored and never sealed.
+
+use core::ops::Range;
+
+use xswan_wire::layers::{self, Addresses, ESP, Layers, UDP};
+use xswan_wire::{Bytes, DropReason, esp, ipv4, ipv6, udp};
+
+use crate::aead::{Aad, Aead, IV_LEN, Nonce, TAG_LEN};
+use crate::ecn::{self, DfEncap};
+use crate::lifetime::Expiry;
+use crate::sa::{Mode, OutboundSa, Tfc};
+use crate::sequence::LeaseStore;
+
+/// Pad length and next header.
+const TRAILER_LEN: usize = 2;
+/// What of ESP is neither payload nor padding, in bytes.
+const FIXED_LEN: usize = esp::HEADER_LEN + IV_LEN + TRAILER_LEN + TAG_LEN;
+/// The ciphertext ends on a multiple of four bytes (RFC 4303 section 2.4).
+const ALIGNMENT: usize = 4;
+
+/// A prepared packet that waits for the cipher.
+#[derive(Debug)]
+#[must_use = "a prepared packet has used up a sequence number"]
+pub struct SealJob {
+    nonce: Nonce,
+    aad: Aad,
+    sequence: u64,
+    source: Range<usize>,
+    sealed: Range<usize>,
+    total_len: usize,
+    udp_checksum: Option<(Addresses, usize)>,
+}
+
+impl SealJob {
+    /// The packet's sequence number.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Length in bytes of the whole outer packet.
+    #[must_use]
+    pub const fn total_len(&self) -> usize {
+        self.total_len
+    }
+}
+
+/// Where things go in one packet.
+struct Plan {
+    /// What of the inner packet is sealed.
+    source: Range<usize>,
+    /// Headers up to and with UDP.
+    front_len: usize,
+    tfc_len: usize,
+    pad_len: usize,
+    next_header: u8,
+    total_len: usize,
+}
+
+impl<A, L: LeaseStore> OutboundSa<A, L> {
+    /// Bytes that an inner packet of `inner_len` grows by, TFC padding apart.
+    #[must_use]
+    pub const fn overhead(&self, inner_len: usize) -> usize {
+        let front = match self.mode {
+            Mode::Tunnel => self.outer_len(),
+            Mode::Transport => self.udp_len(),
+        };
+        front.saturating_add(FIXED_LEN).saturating_add(pad_len(inner_len))
+    }
+
+    /// The longest inner packet whose result is not longer than `path_mtu`: the MTU of the SA.
+    ///
+    /// ```text
+    /// IPv4 tunnel, raw, 1500: 1446
+    /// ```
+    #[must_use]
+    pub const fn max_inner(&self, path_mtu: u16) -> u16 {
+        let front = match self.mode {
+            Mode::Tunnel => self.outer_len(),
+            Mode::Transport => self.udp_len(),
+        };
+        let rest =
+            (path_mtu as usize).saturating_sub(front.saturating_add(FIXED_LEN - TRAILER_LEN));
+        let aligned = rest & !(ALIGNMENT - 1);
+        #[expect(clippy::cast_possible_truncation, reason = "less than path_mtu")]
+        let len = aligned.saturating_sub(TRAILER_LEN) as u16;
+        len
+    }
+}
+
+/// Frames `inner` for sealing into `out`, where the outer IP header is to start.
+///
+/// # Errors
+/// [`DropReason::Malformed`] if `inner` is no IP packet; [`DropReason::SaExpired`],
+/// [`DropReason::SequenceExhausted`]; [`DropReason::TooBig`] if the result would exceed
+/// `mtu`, with nothing spent; [`DropReason::FrameViolation`] if it would exceed `out`. In
+/// transport mode also [`DropReason::InnerFragment`] (RFC 4303 section 3.3.4) and
+/// [`DropReason::AddressMismatch`] for a packet not between the SA's own addresses.
+pub fn prepare<A, L: LeaseStore>(
+    sa: &mut OutboundSa<A, L>,
+    inner: &[u8],
+    mtu: u16,
+    now_ms: u64,
+    out: &mut [u8],
+) -> Result<SealJob, DropReason> {
+    sa.lifetime.check(now_ms)?;
+    let layers =
+        layers::parse_packet(inner, inner.len()).map_err(|_shape| DropReason::Malformed)?;
+    let plan = match sa.mode {
+        Mode::Tunnel => plan_tunnel(sa, &layers, mtu),
+        Mode::Transport => plan_transport(sa, &layers, inner)?,
+    };
+    if plan.total_len > usize::from(mtu) {
+        return Err(DropReason::TooBig);
+    }
+    let out = out.get_mut(..plan.total_len).ok_or(DropReason::FrameViolation)?;
+    let sequence = sa.sequence.next()?;
+    match sa.mode {
+        Mode::Tunnel => write_outer(sa, &layers, inner, sequence, out),
+        Mode::Transport => write_own_header(sa, inner, &plan, out),
+    }
+    .ok_or(DropReason::FrameViolation)?;
+    let job = write_esp(sa, plan, sequence, out).ok_or(DropReason::FrameViolation)?;
+    if let Some(event) = sa.lifetime.account(layers.ip.total_len as usize, now_ms) {
+        sa.expiry = Some(event);
+    }
+    if sa.sequence.past_soft() && sa.lifetime.reach_soft() {
+        sa.expiry = Some(Expiry::Soft);
+    }
+    Ok(job)
+}
+
+/// Runs the cipher over a prepared packet; returns the length of the outer packet.
+///
+/// # Errors
+/// [`DropReason::FrameViolation`] if `inner` or `out` is not what was given to [`prepare`].
+#[inline]
+pub fn seal<A: Aead>(
+    cipher: &A,
+    job: &SealJob,
+    inner: &[u8],
+    out: &mut [u8],
+) -> Result<usize, DropReason> {
+    let source = inner.get(job.source.clone()).ok_or(DropReason::FrameViolation)?;
+    let sealed = out.get_mut(job.sealed.clone()).ok_or(DropReason::FrameViolation)?;
+    cipher.seal(&job.nonce, &job.aad, source, sealed);
+    if let Some((addresses, offset)) = &job.udp_checksum {
+        let datagram = out.get_mut(*offset..job.total_len).ok_or(DropReason::FrameViolation)?;
+        udp::fill_checksum(addresses, datagram)?;
+    }
+    Ok(job.total_len)
+}
+
+/// Both stages for one packet, with no MTU but that of IP; returns the length of the result.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub fn encap<A: Aead, L: LeaseStore>(
+    sa: &mut OutboundSa<A, L>,
+    inner: &[u8],
+    now_ms: u64,
+    out: &mut [u8],
+) -> Result<usize, DropReason> {
+    let job = prepare(sa, inner, u16::MAX, now_ms, out)?;
+    seal(sa.cipher(), &job, inner, out)
+}
+
+fn plan_tunnel<A, L: LeaseStore>(sa: &OutboundSa<A, L>, layers: &Layers, mtu: u16) -> Plan {
+    let inner_len = layers.ip.total_len as usize;
+    let tfc_len = match sa.tfc {
+        Tfc::Off => 0,
+        Tfc::PadTo(len) => usize::from(len.min(sa.max_inner(mtu))).saturating_sub(inner_len),
+    };
+    let next_header = if layers.ip.is_v4() { esp::NEXT_HEADER_IPV4 } else { esp::NEXT_HEADER_IPV6 };
+    Plan::new(0..inner_len, sa.outer_len(), tfc_len, next_header)
+}
+
+fn plan_transport<A, L: LeaseStore>(
+    sa: &OutboundSa<A, L>,
+    layers: &Layers,
+    inner: &[u8],
+) -> Result<Plan, DropReason> {
+    if layers.ip.is_fragment {
+        return Err(DropReason::InnerFragment);
+    }
+    if layers.ip.addresses != sa.addresses {
+        return Err(DropReason::AddressMismatch);
+    }
+    let place = esp_place(inner).ok_or(DropReason::Malformed)?;
+    let next_header = inner.read_u8(place.next_field).ok_or(DropReason::Malformed)?;
+    let source = place.offset..layers.ip.total_len as usize;
+    Ok(Plan::new(source, place.offset.saturating_add(sa.udp_len()), 0, next_header))
+}
+
+impl Plan {
+    fn new(source: Range<usize>, front_len: usize, tfc_len: usize, next_header: u8) -> Self {
+        let payload_len = source.end.saturating_sub(source.start).saturating_add(tfc_len);
+        let pad_len = pad_len(payload_len);
+        let total_len =
+            front_len.saturating_add(FIXED_LEN).saturating_add(payload_len).saturating_add(pad_len);
+        Self { source, front_len, tfc_len, pad_len, next_header, total_len }
+    }
+}
+
+/// Writes the tunnel's IP header and UDP.
+fn write_outer<A, L: LeaseStore>(
+    sa: &OutboundSa<A, L>,
+    layers: &Layers,
+    inner: &[u8],
+    sequence: u64,
+    out: &mut [u8],
+) -> Option<()> {
+    let total_len = u16::try_from(out.len()).ok()?;
+    let protocol = if sa.encap.is_some() { UDP } else { ESP };
+    let traffic_class = ecn::encapsulate(sa.ecn, sa.dscp, layers.ip.traffic_class);
+    let ip_len = match sa.addresses {
+        Addresses::V4 { source, destination } => {
+            let dont_fragment = match sa.df {
+                DfEncap::Set => true,
+                DfEncap::Clear => false,
+                DfEncap::Copy if layers.ip.is_v4() => inner.read_u16(6)? & ipv4::DONT_FRAGMENT != 0,
+                DfEncap::Copy => true,
+            };
+            // RFC 6864: with DF the identification means nothing; without, it must differ
+            // among the packets that can be under way at once.
+            #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted")]
+            let identification = if dont_fragment { 0 } else { sequence as u16 };
+            let ttl = sa.ttl;
+            ipv4::Repr {
+                source,
+                destination,
+                total_len,
+                identification,
+                dont_fragment,
+                traffic_class,
+                ttl,
+                protocol,
+            }
+            .emit(out)?
+        }
+        Addresses::V6 { source, destination } => ipv6::Repr {
+            source,
+            destination,
+            payload_len: total_len.checked_sub(40)?,
+            next_header: protocol,
+            hop_limit: sa.ttl,
+            traffic_class,
+            flow_label: sa.flow_label,
+        }
+        .emit(out)?,
+    };
+    write_udp(sa, ip_len, out)
+}
+
+/// Copies the packet's own header, names ESP or UDP in it and corrects its length.
+fn write_own_header<A, L: LeaseStore>(
+    sa: &OutboundSa<A, L>,
+    inner: &[u8],
+    plan: &Plan,
+    out: &mut [u8],
+) -> Option<()> {
+    let header = inner.get(..plan.source.start)?;
+    out.get_mut(..header.len())?.copy_from_slice(header);
+    let place = esp_place(inner)?;
+    let protocol = if sa.encap.is_some() { UDP } else { ESP };
+    rewrite_header(out, header.len(), place.next_field, protocol)?;
+    write_udp(sa, header.len(), out)
+}
+
+fn write_udp<A, L: LeaseStore>(sa: &OutboundSa<A, L>, offset: usize, out: &mut [u8]) -> Option<()> {
+    let Some(ports) = sa.encap else { return Some(()) };
+    let datagram = out.get_mut(offset..)?;
+    let len = u16::try_from(datagram.len()).ok()?;
+    udp::Repr { source_port: ports.local, destination_port: ports.remote, len }.emit(datagram)?;
+    Some(())
+}
+
+/// Writes SPI, sequence number, IV and trailer, and says what the cipher is to do.
+fn write_esp<A, L>(
+    sa: &OutboundSa<A, L>,
+    plan: Plan,
+    sequence: u64,
+    out: &mut [u8],
+) -> Option<SealJob>
+where
+    L: LeaseStore,
+{
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is sent")]
+    let low = sequence as u32;
+    let iv = sequence.to_be_bytes();
+    let after_header = plan.front_len.checked_add(esp::HEADER_LEN)?;
+    let sealed_from = after_header.checked_add(IV_LEN)?;
+    esp::Header { spi: sa.spi, sequence: low }.emit(out.get_mut(plan.front_len..)?)?;
+    *out.get_mut(after_header..)?.first_chunk_mut::<IV_LEN>()? = iv;
+
+    let sealed = sealed_from..plan.total_len;
+    let payload_len = plan.source.end.checked_sub(plan.source.start)?;
+    let trailer_from = sealed_from.checked_add(payload_len)?;
+    let trailer_to = plan.total_len.checked_sub(TAG_LEN)?;
+    write_trailer(out.get_mut(trailer_from..trailer_to)?, &plan)?;
+
+    let udp_checksum = match sa.addresses {
+        Addresses::V6 { .. } if sa.encap.is_some() && sa.udp_checksum => {
+            Some((sa.addresses, plan.front_len.checked_sub(udp::HEADER_LEN)?))
+        }
+        Addresses::V6 { .. } | Addresses::V4 { .. } => None,
+    };
+    Some(SealJob {
+        nonce: Nonce::new(sa.salt, iv),
+        aad: Aad::new(sa.spi, sequence, sa.sequence.esn()),
+        sequence,
+        source: plan.source,
+        sealed,
+        total_len: plan.total_len,
+        udp_checksum,
+    })
+}
+
+/// TFC zeros, then 1, 2, 3…, pad length, next header (RFC 4303 section 2.4).
+fn write_trailer(trailer: &mut [u8], plan: &Plan) -> Option<()> {
+    let (tfc, rest) = trailer.split_at_mut_checked(plan.tfc_len)?;
+    tfc.fill(0);
+    let (pad, end) = rest.split_at_mut_checked(plan.pad_len)?;
+    for (value, byte) in (1_u8..).zip(pad) {
+        *byte = value;
+    }
+    *end.first_chunk_mut::<TRAILER_LEN>()? = [u8::try_from(plan.pad_len).ok()?, plan.next_header];
+    Some(())
+}
+
+/// Padding bytes for a payload of this many: 0 to 3.
+#[inline(always)]
+const fn pad_len(payload_len: usize) -> usize {
+    payload_len.wrapping_add(TRAILER_LEN).wrapping_neg() & (ALIGNMENT - 1)
+}
+
+/// Where ESP goes into, or was taken out of, a packet's own header chain.
+pub(crate) struct EspPlace {
+    /// Offset of the field that names what follows.
+    pub(crate) next_field: usize,
+    /// Offset of what follows.
+    pub(crate) offset: usize,
+}
+
+/// After the headers that routers on the way look at (RFC 4303 section 3.1.1): IPv4 options;
+/// hop-by-hop, routing, and destination options that stand before a routing header.
+pub(crate) fn esp_place(packet: &[u8]) -> Option<EspPlace> {
+    let first = packet.read_u8(0)?;
+    if first >> 4 == 4 {
+        return Some(EspPlace { next_field: 9, offset: usize::from(first & 15).wrapping_mul(4) });
+    }
+    let mut place = EspPlace { next_field: 6, offset: ipv6::HEADER_LEN };
+    for _ in 0..layers::MAX_EXTENSIONS {
+        let extension = packet.read_u8(place.next_field)?;
+        let passed = match extension {
+            ipv6::HOP_BY_HOP | ipv6::ROUTING => true,
+            ipv6::DESTINATION_OPTIONS => packet.read_u8(place.offset)? == ipv6::ROUTING,
+            _ => false,
+        };
+        if !passed {
+            break;
+        }
+        let units = usize::from(packet.read_u8(place.offset.checked_add(1)?)?).checked_add(1)?;
+        place.next_field = place.offset;
+        place.offset = place.offset.checked_add(units.checked_mul(8)?)?;
+    }
+    Some(place)
+}
+
+/// Makes the IP header at the front of `packet`, which is the whole packet, true again after
+/// what follows it was replaced.
+pub(crate) fn rewrite_header(
+    packet: &mut [u8],
+    header_len: usize,
+    next_field: usize,
+    protocol: u8,
+) -> Option<()> {
+    let total_len = u16::try_from(packet.len()).ok()?;
+    *packet.get_mut(next_field)? = protocol;
+    if packet.first()? >> 4 == 4 {
+        packet.get_mut(2..4)?.copy_from_slice(&total_len.to_be_bytes());
+        packet.get_mut(10..12)?.fill(0);
+        let sum = xswan_wire::checksum::Sum::new().bytes(packet.get(..header_len)?).finish();
+        packet.get_mut(10..12)?.copy_from_slice(&sum.to_be_bytes());
+    } else {
+        let payload_len = total_len.checked_sub(40)?;
+        packet.get_mut(4..6)?.copy_from_slice(&payload_len.to_be_bytes());
+    }
+    Some(())
+}
+
+const _: () = assert!(FIXED_LEN == 34);

@@ -1,0 +1,181 @@
+//! Limits on an SA's use (RFC 4301 section 4.4.2.1): bytes, packets, time; soft and hard.
+//!
+//! Soft asks for a successor, hard ends the SA. Each is reported once. Time comes in as
+//! milliseconds of whatever monotonic clock the caller keeps.
+
+use xswan_wire::DropReason;
+
+/// Which limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Time to negotiate a successor; the SA still works.
+    Soft,
+    /// The SA no longer works.
+    Hard,
+}
+
+/// One set of limits; [`u64::MAX`] is "none".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Bytes of protected packets.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Milliseconds since the SA was installed.
+    pub time_ms: u64,
+}
+
+impl Limit {
+    /// No limit at all.
+    pub const NONE: Self = Self { bytes: u64::MAX, packets: u64::MAX, time_ms: u64::MAX };
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+/// The use of one SA against its limits.
+#[derive(Clone, Debug)]
+pub struct Lifetime {
+    soft: Limit,
+    hard: Limit,
+    installed_ms: u64,
+    bytes: u64,
+    packets: u64,
+    soft_reported: bool,
+    hard_reported: bool,
+}
+
+impl Lifetime {
+    /// Unused, installed at `installed_ms`.
+    #[must_use]
+    pub const fn new(soft: Limit, hard: Limit, installed_ms: u64) -> Self {
+        Self::resume(soft, hard, installed_ms, 0, 0)
+    }
+
+    /// With bytes and packets counted by a previous owner.
+    #[must_use]
+    pub const fn resume(
+        soft: Limit,
+        hard: Limit,
+        installed_ms: u64,
+        bytes: u64,
+        packets: u64,
+    ) -> Self {
+        let (soft_reported, hard_reported) = (false, false);
+        Self { soft, hard, installed_ms, bytes, packets, soft_reported, hard_reported }
+    }
+
+    /// Whether one more packet may pass.
+    ///
+    /// # Errors
+    /// [`DropReason::SaExpired`] once a hard limit has been reached.
+    #[inline]
+    pub fn check(&self, now_ms: u64) -> Result<(), DropReason> {
+        if self.reached(&self.hard, now_ms) { Err(DropReason::SaExpired) } else { Ok(()) }
+    }
+
+    /// Counts one packet of `bytes` and says what that reached, each event once.
+    #[inline]
+    pub fn account(&mut self, bytes: usize, now_ms: u64) -> Option<Expiry> {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        self.packets = self.packets.saturating_add(1);
+        self.poll(now_ms)
+    }
+
+    /// What has been reached by now, without a packet: for the housekeeping slot.
+    #[inline]
+    pub fn poll(&mut self, now_ms: u64) -> Option<Expiry> {
+        if !self.hard_reported && self.reached(&self.hard, now_ms) {
+            self.hard_reported = true;
+            self.soft_reported = true;
+            return Some(Expiry::Hard);
+        }
+        if !self.soft_reported && self.reached(&self.soft, now_ms) {
+            self.soft_reported = true;
+            return Some(Expiry::Soft);
+        }
+        None
+    }
+
+    /// A limit outside this type was reached softly (sequence numbers); true the first time.
+    #[inline]
+    pub(crate) fn reach_soft(&mut self) -> bool {
+        !core::mem::replace(&mut self.soft_reported, true)
+    }
+
+    /// Bytes counted so far.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Packets counted so far.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    #[inline(always)]
+    fn reached(&self, limit: &Limit, now_ms: u64) -> bool {
+        let age_ms = now_ms.saturating_sub(self.installed_ms);
+        (limit.bytes != u64::MAX && self.bytes >= limit.bytes)
+            || (limit.packets != u64::MAX && self.packets >= limit.packets)
+            || (limit.time_ms != u64::MAX && age_ms >= limit.time_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn run(soft: Limit, hard: Limit, step_ms: u64) -> (u64, Vec<(u64, Expiry)>) {
+        let mut lifetime = Lifetime::new(soft, hard, 1000);
+        let (mut passed, mut events) = (0, Vec::new());
+        for packet in 0..200 {
+            let now_ms = 1000 + packet * step_ms;
+            events.extend(lifetime.poll(now_ms).map(|event| (packet, event)));
+            if lifetime.check(now_ms).is_ok() {
+                passed += 1;
+                events.extend(lifetime.account(100, now_ms).map(|event| (packet, event)));
+            }
+        }
+        (passed, events)
+    }
+
+    #[test]
+    fn sal_06_packets_soft_then_hard_once_each() {
+        let soft = Limit { packets: 10, ..Limit::NONE };
+        let hard = Limit { packets: 20, ..Limit::NONE };
+        let (passed, events) = run(soft, hard, 1);
+        assert_eq!(passed, 20);
+        assert_eq!(events, [(9, Expiry::Soft), (19, Expiry::Hard)]);
+    }
+
+    #[test]
+    fn sal_06_bytes_soft_then_hard_once_each() {
+        let soft = Limit { bytes: 950, ..Limit::NONE };
+        let hard = Limit { bytes: 2000, ..Limit::NONE };
+        let (passed, events) = run(soft, hard, 1);
+        assert_eq!(passed, 20);
+        assert_eq!(events, [(9, Expiry::Soft), (19, Expiry::Hard)]);
+    }
+
+    #[test]
+    fn sal_06_time_expires_without_traffic() {
+        let soft = Limit { time_ms: 500, ..Limit::NONE };
+        let hard = Limit { time_ms: 1000, ..Limit::NONE };
+        let (passed, events) = run(soft, hard, 10);
+        assert_eq!(passed, 100);
+        assert_eq!(events, [(50, Expiry::Soft), (100, Expiry::Hard)]);
+        let mut idle = Lifetime::new(soft, hard, 0);
+        assert_eq!(idle.poll(499), None);
+        assert_eq!(idle.poll(500), Some(Expiry::Soft));
+        assert_eq!(idle.poll(900), None);
+        assert_eq!(idle.poll(1000), Some(Expiry::Hard));
+        assert_eq!(idle.poll(u64::MAX), None);
+    }
+}
