@@ -1,4 +1,4 @@
-//! The XDP program: one question to the classifier, one match from its verdict to an action.
+//! The XDP program: one question to the classifier, one match from its decision to an action.
 //!
 //! Assumes nothing of the frame. Guarantees that every frame counts once in `steer_stats`,
 //! and that a frame for a worker without a socket is dropped, not passed.
@@ -14,7 +14,7 @@ use aya_ebpf::programs::XdpContext;
 use maps::{Maps, PORTS, SOCKETS, STATS};
 use packet::Packet;
 use xswan_steer::abi::{MAX_PORTS, MAX_QUEUES, PortValue, socket_index};
-use xswan_steer::{Verdict, classify};
+use xswan_steer::{Decision, Way, decide};
 use xswan_wire::DropReason;
 
 /// Steers one frame.
@@ -22,39 +22,35 @@ use xswan_wire::DropReason;
 pub fn steer(context: XdpContext) -> u32 {
     let port = maps::port(&PORTS, context.ingress_ifindex() as u32);
     let packet = Packet::new(&context);
-    let verdict = classify(&packet, packet.frame_len(), port, &Maps);
-    let socket = match (verdict, port) {
-        (Verdict::Redirect { worker, .. }, Some(port)) => socket(&context, port, worker),
-        _ => None,
+    let decision = decide(&packet, packet.frame_len(), port, &Maps);
+    let (counter, action) = match decision.way() {
+        Way::Pass => (decision.counter, XDP_PASS),
+        Way::Drop => (decision.counter, XDP_DROP),
+        Way::Redirect => redirect(&context, port, decision),
     };
-    let (counted, action) = match (verdict, socket) {
-        (Verdict::Redirect { .. }, Some(socket)) => (verdict, redirect(socket)),
-        (Verdict::Redirect { .. }, None) => (Verdict::Drop(DropReason::NoWorker), XDP_DROP),
-        (Verdict::Pass(_), _) => (verdict, XDP_PASS),
-        (Verdict::Drop(_), _) => (verdict, XDP_DROP),
-    };
-    maps::count(&STATS, counted.counter());
+    maps::count(&STATS, counter);
     action
 }
 
-/// The place in `xsks` of the worker's socket on the queue the frame came in on, if there
-/// is one. Asked before the redirect, whose failure would not be known before it is too late
-/// to count.
+/// To the socket that the worker has on the queue the frame came in on.
+///
+/// Whether there is one is asked before the redirect, whose failure would show only when it
+/// is too late to count.
 #[inline(always)]
-fn socket(context: &XdpContext, port: PortValue, worker: u32) -> Option<u32> {
+fn redirect(context: &XdpContext, port: Option<PortValue>, decision: Decision) -> (u32, u32) {
+    const NONE: (u32, u32) = (Decision::drop(DropReason::NoWorker).counter, XDP_DROP);
+    let Some(port) = port else { return NONE };
     let queue = context.rx_queue_index();
     if port.index >= MAX_PORTS || queue >= MAX_QUEUES {
-        return None;
+        return NONE;
     }
-    let index = socket_index(port.index, queue, worker);
-    SOCKETS.get(index).map(|_queue| index)
-}
-
-#[inline(always)]
-fn redirect(socket: u32) -> u32 {
+    let socket = socket_index(port.index, queue, decision.worker);
+    if SOCKETS.get(socket).is_none() {
+        return NONE;
+    }
     // The flags are the action if the socket has gone since: dropped, not passed.
     match SOCKETS.redirect(socket, u64::from(XDP_DROP)) {
-        Ok(action) | Err(action) => action,
+        Ok(action) | Err(action) => (decision.counter, action),
     }
 }
 

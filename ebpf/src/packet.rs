@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
+use core::hint::black_box;
 use xswan_wire::Bytes;
 
 /// No header starts further in than this; the verifier wants a bound that it can see.
@@ -37,7 +38,10 @@ impl Bytes for Packet {
             return None;
         }
         let at = self.start + offset;
-        if at + N > self.end {
+        // Of a single byte the compiler would make `at >= end`, from which the verifier does
+        // not conclude that the byte at `at` is there.
+        let after = if N == 1 { black_box(at + N) } else { at + N };
+        if after > self.end {
             return None;
         }
         // SAFETY: the N bytes at `at` lie before the end of the packet, as just compared,

@@ -10,8 +10,11 @@ use crate::drop_reason::DropReason;
 use crate::ethernet::{self, Tag, Tags};
 use crate::{ipv4, ipv6};
 
-/// IPv6 extension headers at most.
-pub const MAX_EXTENSIONS: usize = 8;
+/// IPv6 extension headers at most: hop-by-hop options, [`MAX_OPTIONS`] others, a fragment
+/// header, [`MAX_OPTIONS`] others.
+pub const MAX_EXTENSIONS: usize = 2 * (MAX_OPTIONS + 1);
+/// IPv6 routing headers and destination options at most on either side of a fragment header.
+pub const MAX_OPTIONS: usize = 3;
 
 /// Protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -250,6 +253,9 @@ fn v6<B: Bytes + ?Sized>(
 }
 
 /// A walk along the extension headers of an IPv6 packet.
+///
+/// The headers come in the order of RFC 8200 section 4.1, which leaves one way through the
+/// code for each number of them: the kernel's verifier follows every way there is.
 struct Walk {
     protocol: u8,
     offset: usize,
@@ -262,33 +268,48 @@ impl Walk {
     /// is not the first: what follows there is not a header.
     #[inline(always)]
     fn extensions<B: Bytes + ?Sized>(&mut self, frame: &B, end: usize) -> Result<(), DropReason> {
-        for index in 0..=MAX_EXTENSIONS {
-            let hop_by_hop = self.protocol == ipv6::HOP_BY_HOP;
-            if !ipv6::is_extension(self.protocol) {
+        if self.protocol == ipv6::HOP_BY_HOP {
+            self.step(frame, end)?;
+        }
+        self.steps(frame, end)?;
+        if self.protocol == ipv6::FRAGMENT {
+            let [next, _, o0, o1] = frame.read(self.offset).ok_or(DropReason::BadExtension)?;
+            self.protocol = next;
+            self.offset = self.offset.wrapping_add(8);
+            if self.offset > end {
+                return Err(DropReason::BadExtension);
+            }
+            let field = u16::from_be_bytes([o0, o1]);
+            self.is_fragment = field & (ipv6::FRAGMENT_OFFSET | ipv6::MORE_FRAGMENTS) != 0;
+            self.first_fragment = self.is_fragment && field & ipv6::FRAGMENT_OFFSET == 0;
+            if field & ipv6::FRAGMENT_OFFSET != 0 {
                 return Ok(());
             }
-            // RFC 8200 section 4.1: hop-by-hop options come first or not at all.
-            if index == MAX_EXTENSIONS || (hop_by_hop && index != 0) {
-                break;
-            }
-            let [next, len, o0, o1] = frame.read(self.offset).ok_or(DropReason::BadExtension)?;
-            let fragment = self.protocol == ipv6::FRAGMENT;
-            let len = if fragment { 0 } else { usize::from(len) };
-            self.offset = self.offset.wrapping_add(len.wrapping_add(1).wrapping_mul(8));
-            if self.offset > end {
-                break;
-            }
-            self.protocol = next;
-            if fragment {
-                let field = u16::from_be_bytes([o0, o1]);
-                self.is_fragment |= field & (ipv6::FRAGMENT_OFFSET | ipv6::MORE_FRAGMENTS) != 0;
-                self.first_fragment = self.is_fragment && field & ipv6::FRAGMENT_OFFSET == 0;
-                if field & ipv6::FRAGMENT_OFFSET != 0 {
-                    return Ok(());
-                }
-            }
+            self.steps(frame, end)?;
         }
-        Err(DropReason::BadExtension)
+        // More of them, out of order, or twice what may be there once.
+        if ipv6::is_extension(self.protocol) { Err(DropReason::BadExtension) } else { Ok(()) }
+    }
+
+    /// Walks past routing headers and destination options.
+    #[inline(always)]
+    fn steps<B: Bytes + ?Sized>(&mut self, frame: &B, end: usize) -> Result<(), DropReason> {
+        for _ in 0..MAX_OPTIONS {
+            if self.protocol != ipv6::ROUTING && self.protocol != ipv6::DESTINATION_OPTIONS {
+                break;
+            }
+            self.step(frame, end)?;
+        }
+        Ok(())
+    }
+
+    /// Walks past one header whose second byte is its length in units of eight bytes, less one.
+    #[inline(always)]
+    fn step<B: Bytes + ?Sized>(&mut self, frame: &B, end: usize) -> Result<(), DropReason> {
+        let [next, len] = frame.read(self.offset).ok_or(DropReason::BadExtension)?;
+        self.protocol = next;
+        self.offset = self.offset.wrapping_add(usize::from(len).wrapping_add(1).wrapping_mul(8));
+        if self.offset > end { Err(DropReason::BadExtension) } else { Ok(()) }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::abi::{
 use crate::flow;
 use crate::spi::SpiKey;
 use crate::tables::{Tables, v4_mapped};
-use crate::verdict::{Kind, PassReason, Verdict};
+use crate::verdict::{Decision, Kind, PassReason, Verdict, Way};
 use xswan_wire::layers::{self, Addresses, IpLayer, Layers};
 use xswan_wire::{Bytes, DropReason, esp, ethernet, udp};
 
@@ -29,23 +29,34 @@ pub fn classify<B: Bytes + ?Sized, T: Tables>(
     port: Option<PortValue>,
     tables: &T,
 ) -> Verdict {
-    let Some(config) = tables.config() else { return Verdict::Pass(PassReason::NotReady) };
+    decide(frame, frame_len, port, tables).into()
+}
+
+/// [`classify`] in the terms that the kernel's verifier can follow.
+#[inline(always)]
+pub fn decide<B: Bytes + ?Sized, T: Tables>(
+    frame: &B,
+    frame_len: usize,
+    port: Option<PortValue>,
+    tables: &T,
+) -> Decision {
+    let Some(config) = tables.config() else { return Decision::pass(PassReason::NotReady) };
     if config.version != STEER_VERSION || config.workers == 0 || config.workers > MAX_WORKERS {
-        return Verdict::Pass(PassReason::NotReady);
+        return Decision::pass(PassReason::NotReady);
     }
     let roles = match port {
         Some(port) => port.roles,
         None => ROLE_OUTER | ROLE_INNER,
     };
     let question = Question { frame, roles, config, tables };
-    let verdict = match layers::parse(frame, frame_len) {
+    let decision = match layers::parse(frame, frame_len) {
         Ok(layers) => question.packet(&layers),
         Err(reason) => question.unparsed(reason),
     };
-    if port.is_none() && matches!(verdict, Verdict::Redirect { .. }) {
-        return Verdict::Drop(DropReason::NoWorker);
+    if port.is_none() && decision.way() == Way::Redirect {
+        return Decision::drop(DropReason::NoWorker);
     }
-    verdict
+    decision
 }
 
 struct Question<'a, B: ?Sized, T> {
@@ -57,28 +68,28 @@ struct Question<'a, B: ?Sized, T> {
 
 impl<B: Bytes + ?Sized, T: Tables> Question<'_, B, T> {
     #[inline(always)]
-    fn packet(&self, layers: &Layers) -> Verdict {
+    fn packet(&self, layers: &Layers) -> Decision {
         let is_outer = match layers.ip.addresses {
             Addresses::V4 { destination, .. } => self.tables.is_outer(&v4_mapped(destination)),
             Addresses::V6 { destination, .. } => self.tables.is_outer(&destination),
         };
         if is_outer {
-            let verdict = match layers.ip.protocol {
+            let decision = match layers.ip.protocol {
                 layers::ESP if self.roles & ROLE_OUTER != 0 => Some(self.esp(layers)),
                 layers::UDP => self.udp(layers),
                 _ => None,
             };
-            if let Some(verdict) = verdict {
-                return verdict;
+            if let Some(decision) = decision {
+                return decision;
             }
         }
         match self.protected(&layers.ip.addresses) {
-            Some(prefix) if prefix.worker == WORKER_BY_FLOW => Verdict::Redirect {
-                worker: flow::spread(flow::hash(self.frame, layers), self.config.workers),
-                kind: Kind::Clear,
-            },
+            Some(prefix) if prefix.worker == WORKER_BY_FLOW => Decision::redirect(
+                flow::spread(flow::hash(self.frame, layers), self.config.workers),
+                Kind::Clear,
+            ),
             Some(prefix) => self.redirect(u32::from(prefix.worker), Kind::Clear),
-            None => Verdict::Pass(match layers.ip.protocol {
+            None => Decision::pass(match layers.ip.protocol {
                 layers::ICMP | layers::ICMPV6 => PassReason::Icmp,
                 layers::ESP => PassReason::ForeignEsp,
                 _ => PassReason::Other,
@@ -91,9 +102,9 @@ impl<B: Bytes + ?Sized, T: Tables> Question<'_, B, T> {
     /// The kernel drops an IP header that contradicts itself. It does not look at the
     /// extension headers of a packet it forwards, so those must not be a way round policy.
     #[inline(always)]
-    fn unparsed(&self, reason: DropReason) -> Verdict {
+    fn unparsed(&self, reason: DropReason) -> Decision {
         if reason == DropReason::BadEtherType {
-            return Verdict::Pass(match self.frame.read_u16(12) {
+            return Decision::pass(match self.frame.read_u16(12) {
                 Some(ethernet::ARP) => PassReason::Arp,
                 _ => PassReason::Other,
             });
@@ -102,33 +113,33 @@ impl<B: Bytes + ?Sized, T: Tables> Question<'_, B, T> {
             && let Some(addresses) = layers::addresses_v6(self.frame)
             && self.protected(&addresses).is_some()
         {
-            return Verdict::Drop(DropReason::BadExtension);
+            return Decision::drop(DropReason::BadExtension);
         }
-        Verdict::Pass(PassReason::Malformed)
+        Decision::pass(PassReason::Malformed)
     }
 
     /// ESP directly over IP, for one of our addresses.
     #[inline(always)]
-    fn esp(&self, layers: &Layers) -> Verdict {
+    fn esp(&self, layers: &Layers) -> Decision {
         if layers.ip.is_fragment {
-            return Verdict::Drop(DropReason::Fragment);
+            return Decision::drop(DropReason::Fragment);
         }
         if (layers.ip.payload_len() as usize) < esp::HEADER_LEN {
-            return Verdict::Drop(DropReason::Runt);
+            return Decision::drop(DropReason::Runt);
         }
         match self.frame.read(layers.l4_offset as usize) {
             Some(spi) => self.owner(spi, Kind::Esp),
-            None => Verdict::Drop(DropReason::Runt),
+            None => Decision::drop(DropReason::Runt),
         }
     }
 
     /// UDP for one of our addresses; `None` if it is neither IKE nor ESP.
     #[inline(always)]
-    fn udp(&self, layers: &Layers) -> Option<Verdict> {
+    fn udp(&self, layers: &Layers) -> Option<Decision> {
         if layers.ip.is_fragment {
-            return Some(Verdict::Pass(PassReason::Fragment));
+            return Some(Decision::pass(PassReason::Fragment));
         }
-        let runt = Some(Verdict::Drop(DropReason::Runt));
+        let runt = Some(Decision::drop(DropReason::Runt));
         let Some(payload_len) = (layers.ip.payload_len() as usize).checked_sub(udp::HEADER_LEN)
         else {
             return runt;
@@ -136,21 +147,21 @@ impl<B: Bytes + ?Sized, T: Tables> Question<'_, B, T> {
         let l4_offset = layers.l4_offset as usize;
         let Some(port) = self.frame.read_u16(l4_offset + 2) else { return runt };
         if port == udp::IKE_PORT {
-            return Some(Verdict::Pass(PassReason::Ike));
+            return Some(Decision::pass(PassReason::Ike));
         }
         if port != udp::NAT_T_PORT {
             return None;
         }
         let payload = l4_offset + udp::HEADER_LEN;
         if payload_len == 1 && self.frame.read_u8(payload) == Some(esp::KEEPALIVE) {
-            return Some(Verdict::Drop(DropReason::Keepalive));
+            return Some(Decision::drop(DropReason::Keepalive));
         }
         if payload_len < esp::NON_ESP_MARKER_LEN {
             return runt;
         }
         let Some(spi) = self.frame.read::<4>(payload) else { return runt };
         if spi == [0; 4] {
-            return Some(Verdict::Pass(PassReason::Ike));
+            return Some(Decision::pass(PassReason::Ike));
         }
         if payload_len < esp::HEADER_LEN {
             return runt;
@@ -161,7 +172,7 @@ impl<B: Bytes + ?Sized, T: Tables> Question<'_, B, T> {
     /// To the worker that owns the SPI. One that nobody owns still goes to a worker, always
     /// the same, which counts it.
     #[inline(always)]
-    fn owner(&self, spi: [u8; 4], kind: Kind) -> Verdict {
+    fn owner(&self, spi: [u8; 4], kind: Kind) -> Decision {
         if self.config.static_spis != 0
             && let Some(worker) = self.tables.static_spi(spi)
         {
@@ -171,18 +182,18 @@ impl<B: Bytes + ?Sized, T: Tables> Question<'_, B, T> {
         let parts = SpiKey(self.config.spi_key).open(spi);
         let worker = u32::from(parts.worker);
         if u32::from(parts.member) == self.config.member && worker < self.config.workers {
-            return Verdict::Redirect { worker, kind };
+            return Decision::redirect(worker, kind);
         }
-        Verdict::Redirect { worker: flow::spread(flow::hash_spi(spi), self.config.workers), kind }
+        Decision::redirect(flow::spread(flow::hash_spi(spi), self.config.workers), kind)
     }
 
     /// To a worker named by a table, which may name one that is no more.
     #[inline(always)]
-    fn redirect(&self, worker: u32, kind: Kind) -> Verdict {
+    fn redirect(&self, worker: u32, kind: Kind) -> Decision {
         if worker < self.config.workers {
-            Verdict::Redirect { worker, kind }
+            Decision::redirect(worker, kind)
         } else {
-            Verdict::Drop(DropReason::NoWorker)
+            Decision::drop(DropReason::NoWorker)
         }
     }
 

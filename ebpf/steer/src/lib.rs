@@ -16,6 +16,6 @@ pub mod spi;
 pub mod tables;
 pub mod verdict;
 
-pub use classify::classify;
+pub use classify::{classify, decide};
 pub use tables::Tables;
-pub use verdict::{Kind, PassReason, Verdict};
+pub use verdict::{Decision, Kind, PassReason, Verdict, Way};

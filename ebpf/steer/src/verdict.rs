@@ -119,6 +119,76 @@ impl Verdict {
     }
 }
 
+/// The three ways of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To a worker.
+    Redirect,
+    /// To the kernel.
+    Pass,
+    /// To nobody.
+    Drop,
+}
+
+/// A [`Verdict`] in two words that always have a value.
+///
+/// The worker of a verdict that names none is undefined bits to the compiler, which may
+/// move them about; the kernel's verifier refuses a program that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The worker; 0 if the frame goes to none.
+    pub worker: u32,
+    /// The counter of the verdict, below [`COUNTERS`].
+    pub counter: u32,
+}
+
+impl Decision {
+    /// To this worker.
+    #[inline(always)]
+    #[must_use]
+    pub const fn redirect(worker: u32, kind: Kind) -> Self {
+        Self { worker, counter: kind as u32 }
+    }
+
+    /// To the kernel.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pass(reason: PassReason) -> Self {
+        Self { worker: 0, counter: FIRST_PASS + reason as u32 }
+    }
+
+    /// To nobody.
+    #[inline(always)]
+    #[must_use]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self { worker: 0, counter: FIRST_DROP + reason as u32 }
+    }
+
+    /// Which of the three ways it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn way(self) -> Way {
+        if self.counter < FIRST_PASS {
+            Way::Redirect
+        } else if self.counter < FIRST_DROP {
+            Way::Pass
+        } else {
+            Way::Drop
+        }
+    }
+}
+
+impl From<Decision> for Verdict {
+    fn from(decision: Decision) -> Self {
+        match Self::from_counter(decision.counter) {
+            Some(Self::Redirect { kind, .. }) => Self::Redirect { worker: decision.worker, kind },
+            Some(other @ (Self::Pass(_) | Self::Drop(_))) => other,
+            // Every constructor keeps the counter below the number of counters.
+            None => Self::Drop(DropReason::NoWorker),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
