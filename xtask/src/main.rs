@@ -6,6 +6,7 @@
 mod ci;
 mod demo;
 mod deny;
+mod ebpf;
 mod fuzz;
 mod setup;
 mod shell;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "ci" => ci::run(),
         "deny" => deny::run(),
+        "ebpf" => ebpf::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench(rest),
         "perf" => perf(rest),
