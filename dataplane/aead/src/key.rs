@@ -1,0 +1,357 @@
+//! Keys: what is accepted as one, and which back-end it is for.
+
+use std::fmt;
+
+use xswan_esp::aead::{Aad, Aead, Forged, Nonce, TAG_LEN};
+use zeroize::Zeroizing;
+
+use crate::{aws_lc, rust_crypto};
+
+/// The AEAD algorithms offered, all with an ICV of 16 octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// AES-GCM-16 with a key of 128 bits.
+    Aes128Gcm16,
+    /// AES-GCM-16 with a key of 192 bits.
+    Aes192Gcm16,
+    /// AES-GCM-16 with a key of 256 bits.
+    Aes256Gcm16,
+    /// ChaCha20-Poly1305.
+    ChaCha20Poly1305,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 4] =
+        [Self::Aes128Gcm16, Self::Aes192Gcm16, Self::Aes256Gcm16, Self::ChaCha20Poly1305];
+
+    /// Length of the key in bytes, the salt not counted.
+    #[must_use]
+    pub const fn key_len(self) -> usize {
+        match self {
+            Self::Aes128Gcm16 => 16,
+            Self::Aes192Gcm16 => 24,
+            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 32,
+        }
+    }
+
+    /// Length of the salt in bytes (RFC 4106 section 8.1, RFC 7634 section 2).
+    #[must_use]
+    pub const fn salt_len(self) -> usize {
+        4
+    }
+
+    /// Length in bytes of the keying material: key, then salt.
+    #[must_use]
+    pub const fn keymat_len(self) -> usize {
+        self.key_len() + self.salt_len()
+    }
+
+    /// The name in proposals, as swanctl writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aes128Gcm16 => "aes128gcm16",
+            Self::Aes192Gcm16 => "aes192gcm16",
+            Self::Aes256Gcm16 => "aes256gcm16",
+            Self::ChaCha20Poly1305 => "chacha20poly1305",
+        }
+    }
+
+    /// The algorithm of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+}
+
+/// The libraries that implement them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// `aes-gcm` and `chacha20poly1305`: portable, with AES-NI where there is any.
+    #[default]
+    RustCrypto,
+    /// `aws-lc-rs`: assembly for the usual machines.
+    AwsLc,
+}
+
+impl Backend {
+    /// Every back-end.
+    pub const ALL: [Self; 2] = [Self::RustCrypto, Self::AwsLc];
+
+    /// The name shown to the operator.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RustCrypto => "rustcrypto",
+            Self::AwsLc => "aws-lc",
+        }
+    }
+}
+
+/// A key that is refused. Says nothing of its octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// Not as long as the algorithm wants.
+    Length {
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// Bytes wanted.
+        expected: usize,
+        /// Bytes given.
+        actual: usize,
+    },
+    /// All zero: a derivation that did not happen.
+    Zero,
+    /// The same key twice, where two different ones must be.
+    Repeated,
+    /// The library would not take it.
+    Refused,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { algorithm, expected, actual } => {
+                write!(f, "{} takes {expected} bytes, not {actual}", algorithm.name())
+            }
+            Self::Zero => f.write_str("the key is all zero"),
+            Self::Repeated => f.write_str("the same key is used twice"),
+            Self::Refused => f.write_str("the cryptographic library refused the key"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Keying material as it is derived or configured: key, then salt. Wiped when dropped.
+pub struct Keymat {
+    algorithm: Algorithm,
+    key: Zeroizing<Vec<u8>>,
+    salt: Zeroizing<[u8; 4]>,
+}
+
+impl Keymat {
+    /// Takes the last four octets as the salt (RFC 4106 section 8.1).
+    ///
+    /// # Errors
+    /// [`KeyError::Length`], [`KeyError::Zero`].
+    pub fn new(algorithm: Algorithm, octets: &[u8]) -> Result<Self, KeyError> {
+        let expected = algorithm.keymat_len();
+        let wrong = KeyError::Length { algorithm, expected, actual: octets.len() };
+        let (key, salt) = octets.split_last_chunk::<4>().ok_or(wrong)?;
+        if octets.len() != expected {
+            return Err(wrong);
+        }
+        refuse_zero(key)?;
+        Ok(Self { algorithm, key: Zeroizing::new(key.to_vec()), salt: Zeroizing::new(*salt) })
+    }
+
+    /// The key for a back-end.
+    ///
+    /// # Errors
+    /// [`KeyError::Refused`].
+    pub fn key(&self, backend: Backend) -> Result<Key, KeyError> {
+        Key::new(backend, self.algorithm, &self.key)
+    }
+
+    /// The salt, for the SA's configuration.
+    #[must_use]
+    pub fn salt(&self) -> [u8; 4] {
+        *self.salt
+    }
+
+    /// Refuses a key that another SA has: the two directions of a pair, or two generations.
+    ///
+    /// A tunnel whose directions share a key works with itself and with nobody else, and
+    /// repeats nonces while it does.
+    ///
+    /// # Errors
+    /// [`KeyError::Repeated`].
+    pub fn distinct_from(&self, other: &Self) -> Result<(), KeyError> {
+        let same = self.key.len() == other.key.len()
+            && self.key.iter().zip(other.key.iter()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0;
+        if same { Err(KeyError::Repeated) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Keymat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keymat({}, ..)", self.algorithm.name())
+    }
+}
+
+fn refuse_zero(key: &[u8]) -> Result<(), KeyError> {
+    if key.iter().fold(0, |any, byte| any | byte) == 0 { Err(KeyError::Zero) } else { Ok(()) }
+}
+
+/// One key, scheduled for one back-end.
+pub struct Key {
+    algorithm: Algorithm,
+    cipher: Cipher,
+}
+
+enum Cipher {
+    RustCrypto(rust_crypto::Cipher),
+    AwsLc(aws_lc::Cipher),
+}
+
+impl Key {
+    /// Schedules a key.
+    ///
+    /// # Errors
+    /// [`KeyError::Length`], [`KeyError::Zero`], [`KeyError::Refused`].
+    ///
+    /// ```
+    /// use xswan_aead::{Algorithm, Backend, Key, KeyError};
+    /// let zero = Key::new(Backend::RustCrypto, Algorithm::Aes128Gcm16, &[0; 16]);
+    /// assert_eq!(zero.err(), Some(KeyError::Zero));
+    /// ```
+    pub fn new(backend: Backend, algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
+        let expected = algorithm.key_len();
+        if key.len() != expected {
+            return Err(KeyError::Length { algorithm, expected, actual: key.len() });
+        }
+        refuse_zero(key)?;
+        Self::schedule(backend, algorithm, key)
+    }
+
+    /// As [`Key::new`] for keys that may be zero, as some published vectors are.
+    pub(crate) fn schedule(
+        backend: Backend,
+        algorithm: Algorithm,
+        key: &[u8],
+    ) -> Result<Self, KeyError> {
+        let cipher = match backend {
+            Backend::RustCrypto => rust_crypto::Cipher::new(algorithm, key).map(Cipher::RustCrypto),
+            Backend::AwsLc => aws_lc::Cipher::new(algorithm, key).map(Cipher::AwsLc),
+        };
+        Ok(Self { algorithm, cipher: cipher.ok_or(KeyError::Refused)? })
+    }
+
+    /// The algorithm.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The back-end.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        match self.cipher {
+            Cipher::RustCrypto(_) => Backend::RustCrypto,
+            Cipher::AwsLc(_) => Backend::AwsLc,
+        }
+    }
+
+    /// Seals with any nonce and any additional data: for published vectors.
+    #[inline]
+    pub(crate) fn seal_octets(&self, nonce: &[u8; 12], aad: &[u8], src: &[u8], dst: &mut [u8]) {
+        let Some((text, tag)) = dst.split_last_chunk_mut::<TAG_LEN>() else { return };
+        let Some(front) = text.get_mut(..src.len()) else { return };
+        front.copy_from_slice(src);
+        let sealed = match &self.cipher {
+            Cipher::RustCrypto(cipher) => cipher.seal(nonce, aad, text),
+            Cipher::AwsLc(cipher) => cipher.seal(nonce, aad, text),
+        };
+        match sealed {
+            Some(value) => *tag = value,
+            // No library fails on a packet's length; if one did, nothing may leave in clear.
+            None => dst.fill(0),
+        }
+    }
+
+    /// Opens with any nonce and any additional data: for published vectors.
+    #[inline]
+    pub(crate) fn open_octets(
+        &self,
+        nonce: &[u8; 12],
+        aad: &[u8],
+        src: &[u8],
+        dst: &mut [u8],
+    ) -> Result<(), Forged> {
+        let opened = src.split_last_chunk::<TAG_LEN>().and_then(|(text, tag)| match &self.cipher {
+            Cipher::RustCrypto(cipher) => cipher.open(nonce, aad, text, tag, dst),
+            Cipher::AwsLc(cipher) => cipher.open(nonce, aad, text, tag, dst),
+        });
+        if opened.is_none() {
+            // Whatever the library left there: no keystream, no plaintext.
+            dst.fill(0);
+            return Err(Forged);
+        }
+        Ok(())
+    }
+}
+
+impl Aead for Key {
+    #[inline]
+    fn seal(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) {
+        self.seal_octets(nonce.as_bytes(), aad.as_bytes(), src, dst);
+    }
+
+    #[inline]
+    fn open(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) -> Result<(), Forged> {
+        self.open_octets(nonce.as_bytes(), aad.as_bytes(), src, dst)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, {}, ..)", self.algorithm.name(), self.backend().name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sal_13_zero_and_wrong_length_keys_are_refused() {
+        for backend in Backend::ALL {
+            for algorithm in Algorithm::ALL {
+                let len = algorithm.key_len();
+                let zero = Key::new(backend, algorithm, &vec![0; len]);
+                assert_eq!(zero.err(), Some(KeyError::Zero));
+                for wrong in (0..64).filter(|&wrong| wrong != len) {
+                    let refused = Key::new(backend, algorithm, &vec![7; wrong]).err();
+                    assert!(matches!(refused, Some(KeyError::Length { .. })), "{wrong}");
+                }
+                assert!(Key::new(backend, algorithm, &vec![7; len]).is_ok());
+                let keymat = vec![0; algorithm.keymat_len()];
+                assert_eq!(Keymat::new(algorithm, &keymat).err(), Some(KeyError::Zero));
+                assert!(Keymat::new(algorithm, &keymat[1..]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn sal_13_a_repeated_key_is_refused() {
+        let one = Keymat::new(Algorithm::Aes128Gcm16, &[7; 20]).unwrap();
+        let mut octets = [7; 20];
+        octets[19] = 8;
+        let other_salt = Keymat::new(Algorithm::Aes128Gcm16, &octets).unwrap();
+        assert_eq!(one.distinct_from(&other_salt), Err(KeyError::Repeated));
+        octets[0] = 8;
+        let other_key = Keymat::new(Algorithm::Aes128Gcm16, &octets).unwrap();
+        assert_eq!(one.distinct_from(&other_key), Ok(()));
+        let longer = Keymat::new(Algorithm::Aes256Gcm16, &[7; 36]).unwrap();
+        assert_eq!(one.distinct_from(&longer), Ok(()));
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let keymat = Keymat::new(Algorithm::ChaCha20Poly1305, &[0xa5; 36]).unwrap();
+        let printed = format!("{keymat:?} {:?}", keymat.key(Backend::AwsLc).unwrap());
+        for secret in ["a5", "A5", "165"] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
+        }
+        assert_eq!(Algorithm::from_name("null"), None);
+    }
+}
