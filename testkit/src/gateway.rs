@@ -17,6 +17,8 @@ use std::time::Duration;
 const BPFFS: &str = "/sys/fs/bpf";
 /// How long a daemon may take to be healthy on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a daemon may take to end when asked to.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// One inbound and one outbound SA with keys from files.
 #[derive(Clone, Debug)]
@@ -77,7 +79,68 @@ pub fn key_length(proposal: &str) -> Outcome<usize> {
     }
 }
 
-/// The configuration of a gateway with one connection and one child.
+/// One connection with one child, both of the same name.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Name of the connection, of its child and of its key files.
+    pub name: String,
+    /// Tunnel address here.
+    pub local_address: String,
+    /// Tunnel address there.
+    pub remote_address: String,
+    /// Whether ESP is put into UDP.
+    pub encap: bool,
+    /// `mode` of the child.
+    pub mode: String,
+    /// `local_ts`.
+    pub local_ts: Vec<String>,
+    /// `remote_ts`.
+    pub remote_ts: Vec<String>,
+    /// The proposal, for example `aes256gcm16-esn`.
+    pub proposal: String,
+    /// The keys; without them nothing is installed.
+    pub sa: Option<StaticSa>,
+    /// Further lines of the child's table, for example `replay_window = 64`.
+    pub child_lines: Vec<String>,
+}
+
+impl Connection {
+    /// A tunnel between two addresses: AES-128-GCM with ESN, no selectors and no keys yet.
+    #[must_use]
+    pub fn new(name: &str, local_address: &str, remote_address: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            local_address: local_address.to_owned(),
+            remote_address: remote_address.to_owned(),
+            encap: false,
+            mode: "tunnel".to_owned(),
+            local_ts: Vec::new(),
+            remote_ts: Vec::new(),
+            proposal: "aes128gcm16-esn".to_owned(),
+            sa: None,
+            child_lines: Vec::new(),
+        }
+    }
+
+    fn write_toml(&self, text: &mut String) -> std::fmt::Result {
+        let name = &self.name;
+        writeln!(text, "\n[connections.{name}]\nlocal_addrs = {:?}", self.local_address)?;
+        writeln!(text, "remote_addrs = {:?}\nencap = {}", self.remote_address, self.encap)?;
+        writeln!(text, "\n[connections.{name}.children.{name}]\nmode = {:?}", self.mode)?;
+        writeln!(text, "local_ts = {:?}\nremote_ts = {:?}", self.local_ts, self.remote_ts)?;
+        writeln!(text, "esp_proposals = [{:?}]", self.proposal)?;
+        for line in &self.child_lines {
+            writeln!(text, "{line}")?;
+        }
+        let Some(sa) = &self.sa else { return Ok(()) };
+        writeln!(text, "\n[connections.{name}.children.{name}.static]")?;
+        writeln!(text, "spi_in = {:#010x}\nspi_out = {:#010x}", sa.spi_in, sa.spi_out)?;
+        writeln!(text, "key_in_file = \"keys/{name}-in.hex\"")?;
+        writeln!(text, "key_out_file = \"keys/{name}-out.hex\"")
+    }
+}
+
+/// The configuration of a gateway.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
     /// `instance.name`; also names the run directory and the pins.
@@ -94,31 +157,17 @@ pub struct GatewayConfig {
     pub devices: Vec<(String, String)>,
     /// `device.mode` of all of them.
     pub mode: String,
-    /// Tunnel address here.
-    pub local_address: String,
-    /// Tunnel address there.
-    pub remote_address: String,
-    /// Whether ESP is put into UDP.
-    pub encap: bool,
-    /// `local_ts`.
-    pub local_ts: Vec<String>,
-    /// `remote_ts`.
-    pub remote_ts: Vec<String>,
-    /// The proposal, for example `aes256gcm16-esn`.
-    pub proposal: String,
-    /// The keys; without them nothing is installed.
-    pub sa: Option<StaticSa>,
-    /// Further lines of the child's table, for example `replay_window = 64`.
-    pub child_lines: Vec<String>,
+    /// The tunnels, in the order of their policies.
+    pub connections: Vec<Connection>,
     /// Anything else, appended as it is.
     pub appendix: String,
 }
 
 impl GatewayConfig {
-    /// A gateway called `instance` between `local_address` and `remote_address`: `eth0` is
-    /// outside, `eth1` inside, workers on every core, AES-128-GCM with ESN, no selectors yet.
+    /// A gateway called `instance`: `eth0` is outside, `eth1` inside, at most two workers
+    /// that sleep when idle, no connections yet.
     #[must_use]
-    pub fn new(instance: &str, local_address: &str, remote_address: &str) -> Self {
+    pub fn new(instance: &str) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             instance: instance.to_owned(),
@@ -128,14 +177,7 @@ impl GatewayConfig {
             dataplane_lines: Vec::new(),
             devices: vec![("eth0".into(), "outer".into()), ("eth1".into(), "inner".into())],
             mode: "auto".to_owned(),
-            local_address: local_address.to_owned(),
-            remote_address: remote_address.to_owned(),
-            encap: false,
-            local_ts: Vec::new(),
-            remote_ts: Vec::new(),
-            proposal: "aes128gcm16-esn".to_owned(),
-            sa: None,
-            child_lines: Vec::new(),
+            connections: Vec::new(),
             appendix: String::new(),
         }
     }
@@ -162,18 +204,8 @@ impl GatewayConfig {
             writeln!(text, "\n[[device]]\nname = {name:?}\nrole = {role:?}")?;
             writeln!(text, "mode = {:?}", self.mode)?;
         }
-        writeln!(text, "\n[connections.net]\nlocal_addrs = {:?}", self.local_address)?;
-        writeln!(text, "remote_addrs = {:?}\nencap = {}", self.remote_address, self.encap)?;
-        writeln!(text, "\n[connections.net.children.net]\nmode = \"tunnel\"")?;
-        writeln!(text, "local_ts = {:?}\nremote_ts = {:?}", self.local_ts, self.remote_ts)?;
-        writeln!(text, "esp_proposals = [{:?}]", self.proposal)?;
-        for line in &self.child_lines {
-            writeln!(text, "{line}")?;
-        }
-        if let Some(sa) = &self.sa {
-            writeln!(text, "\n[connections.net.children.net.static]")?;
-            writeln!(text, "spi_in = {:#010x}\nspi_out = {:#010x}", sa.spi_in, sa.spi_out)?;
-            writeln!(text, "key_in_file = \"keys/in.hex\"\nkey_out_file = \"keys/out.hex\"")?;
+        for connection in &self.connections {
+            connection.write_toml(text)?;
         }
         writeln!(text, "{}", self.appendix)
     }
@@ -185,9 +217,10 @@ impl GatewayConfig {
     pub fn write(&self, directory: &Path) -> Outcome<PathBuf> {
         let keys = directory.join("keys");
         std::fs::create_dir_all(&keys)?;
-        if let Some(sa) = &self.sa {
-            write_private(&keys.join("in.hex"), sa.key_in.hex())?;
-            write_private(&keys.join("out.hex"), sa.key_out.hex())?;
+        for Connection { name, sa, .. } in &self.connections {
+            let Some(sa) = sa else { continue };
+            write_private(&keys.join(format!("{name}-in.hex")), sa.key_in.hex())?;
+            write_private(&keys.join(format!("{name}-out.hex")), sa.key_out.hex())?;
         }
         let path = directory.join("xswan.toml");
         write_private(&path, &self.to_toml(directory))?;
@@ -372,6 +405,19 @@ impl<'a> Gateway<'a> {
         }
     }
 
+    /// Asks both daemons to end, and insists after a while.
+    ///
+    /// # Errors
+    /// The kernel refuses to end them.
+    pub fn stop(&mut self) -> Outcome<()> {
+        for daemon in [&mut self.control, &mut self.dataplane].into_iter().flatten() {
+            if daemon.is_running()? && daemon.terminate(STOP_LIMIT).is_err() {
+                daemon.kill()?;
+            }
+        }
+        Ok(())
+    }
+
     fn with_logs(&self, what: &str) -> Failure {
         let mut text = format!("{}: {what}", self.config.instance);
         for daemon in [&self.dataplane, &self.control].into_iter().flatten() {
@@ -428,7 +474,7 @@ impl Drop for Gateway<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GatewayConfig, Key, StaticSa, key_length};
+    use super::{Connection, GatewayConfig, Key, StaticSa, key_length};
     use crate::failure::Outcome;
     use crate::process::ScratchDirectory;
     use std::os::unix::fs::PermissionsExt;
@@ -436,20 +482,23 @@ mod tests {
     #[test]
     fn key_files_are_private_and_keys_do_not_print() -> Outcome<()> {
         let scratch = ScratchDirectory::create("gateway")?;
-        let mut config = GatewayConfig::new("gwa", "192.0.2.1", "192.0.2.2");
-        let key = Key::random(key_length(&config.proposal)?)?;
+        let mut config = GatewayConfig::new("gwa");
+        let mut connection = Connection::new("net", "192.0.2.1", "192.0.2.2");
+        let key = Key::random(key_length(&connection.proposal)?)?;
         assert_eq!(key.hex().len(), 40);
-        config.sa = Some(StaticSa {
+        connection.sa = Some(StaticSa {
             spi_in: 0x1001,
             spi_out: 0x2001,
             key_in: key.clone(),
             key_out: Key::random(20)?,
         });
+        config.connections.push(connection);
         let file = config.write(scratch.path())?;
-        for path in [file.clone(), scratch.path().join("keys/in.hex")] {
+        for path in [file.clone(), scratch.path().join("keys/net-in.hex")] {
             assert_eq!(std::fs::metadata(path)?.permissions().mode() & 0o777, 0o600);
         }
-        assert!(std::fs::read_to_string(file)?.contains("spi_in = 0x00001001"));
+        let text = std::fs::read_to_string(file)?;
+        assert!(text.contains("spi_in = 0x00001001") && !text.contains(key.hex()));
         assert!(!format!("{config:?}").contains(key.hex()));
         Ok(())
     }

@@ -10,7 +10,7 @@
 //! between the two.
 
 use crate::failure::Outcome;
-use crate::gateway::{GatewayConfig, Key, StaticSa, key_length};
+use crate::gateway::{Connection, GatewayConfig, Key, StaticSa, key_length};
 use crate::netns::{Namespace, veth};
 
 /// Tunnel addresses, IPv4, of both gateways.
@@ -114,33 +114,60 @@ impl Topology {
     }
 }
 
+/// Both ends of one tunnel called `name`, with fresh keys and without selectors; `number`
+/// tells its SPIs from those of other tunnels.
+///
+/// # Errors
+/// An unknown proposal, or no random numbers.
+pub fn tunnel_ends(
+    name: &str,
+    number: u32,
+    outer: Outer,
+    encap: bool,
+    proposal: &str,
+) -> Outcome<[Connection; 2]> {
+    let length = key_length(proposal)?;
+    let (key_ab, key_ba) = (Key::random(length)?, Key::random(length)?);
+    let (spi_ab, spi_ba) = (0x0000_2001 + number, 0x0000_1001 + number);
+    let [left, right] = outer.addresses();
+    let end = |local, remote, sa| Connection {
+        encap,
+        proposal: proposal.to_owned(),
+        sa: Some(sa),
+        ..Connection::new(name, local, remote)
+    };
+    let (key_in, key_out) = (key_ba.clone(), key_ab.clone());
+    Ok([
+        end(left, right, StaticSa { spi_in: spi_ba, spi_out: spi_ab, key_in, key_out }),
+        end(
+            right,
+            left,
+            StaticSa { spi_in: spi_ab, spi_out: spi_ba, key_in: key_ab, key_out: key_ba },
+        ),
+    ])
+}
+
 /// The configurations of two gateways with one tunnel between them and fresh keys.
 ///
 /// # Errors
 /// An unknown proposal, or no random numbers.
 pub fn tunnel(outer: Outer, encap: bool, proposal: &str) -> Outcome<[GatewayConfig; 2]> {
-    let length = key_length(proposal)?;
-    let keys = [Key::random(length)?, Key::random(length)?];
-    let [left, right] = outer.addresses();
-    let name = |side: char| format!("g{side}{}-{}", std::process::id(), crate::netns::serial());
-    let mut a = GatewayConfig::new(&name('a'), left, right);
-    let mut b = GatewayConfig::new(&name('b'), right, left);
-    let [key_ab, key_ba] = keys;
-    let (spi_ab, spi_ba) = (0x0000_2001, 0x0000_1001);
-    a.sa = Some(StaticSa {
-        spi_in: spi_ba,
-        spi_out: spi_ab,
-        key_in: key_ba.clone(),
-        key_out: key_ab.clone(),
-    });
-    b.sa = Some(StaticSa { spi_in: spi_ab, spi_out: spi_ba, key_in: key_ab, key_out: key_ba });
-    for (config, side) in [(&mut a, 0), (&mut b, 1)] {
-        config.encap = encap;
-        config.proposal = proposal.to_owned();
-        config.local_ts = vec![INNER_V4[side].to_owned(), INNER_V6[side].to_owned()];
-        config.remote_ts = vec![INNER_V4[1 - side].to_owned(), INNER_V6[1 - side].to_owned()];
+    let [mut left, mut right] = tunnel_ends("net", 0, outer, encap, proposal)?;
+    let mut configs = [instance("ga"), instance("gb")];
+    for (side, end) in [&mut left, &mut right].into_iter().enumerate() {
+        end.local_ts = vec![INNER_V4[side].to_owned(), INNER_V6[side].to_owned()];
+        end.remote_ts = vec![INNER_V4[1 - side].to_owned(), INNER_V6[1 - side].to_owned()];
     }
-    Ok([a, b])
+    configs[0].connections.push(left);
+    configs[1].connections.push(right);
+    Ok(configs)
+}
+
+/// A gateway whose instance name nobody else on the machine has.
+#[must_use]
+pub fn instance(label: &str) -> GatewayConfig {
+    let (process, serial) = (std::process::id(), crate::netns::serial());
+    GatewayConfig::new(&format!("{label}{process}-{serial}"))
 }
 
 #[cfg(test)]
