@@ -50,6 +50,15 @@ pub enum Addresses {
     },
 }
 
+impl Addresses {
+    /// Whether the version is 4.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        matches!(self, Self::V4 { .. })
+    }
+}
+
 /// What an IP header says, of either version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpLayer {
@@ -79,7 +88,7 @@ impl IpLayer {
     #[inline(always)]
     #[must_use]
     pub const fn is_v4(&self) -> bool {
-        matches!(self.addresses, Addresses::V4 { .. })
+        self.addresses.is_v4()
     }
 
     /// Length in bytes of what follows the headers.
