@@ -192,10 +192,10 @@ impl MemoryKernel {
         rings: MemoryRings,
         sockets: Vec<MemorySocket>,
         give: impl FnMut(Frame),
-    ) -> Result<(), (MemoryRings, Vec<MemorySocket>)> {
+    ) -> Result<(), Box<(MemoryRings, Vec<MemorySocket>)>> {
         let all = sockets.len() == rings.gauges.len();
         if !all || sockets.iter().any(|socket| socket.tag != rings.tag) {
-            return Err((rings, sockets));
+            return Err(Box::new((rings, sockets)));
         }
         {
             let mut side = lock(&rings.side);

@@ -1,0 +1,346 @@
+//! The kernel's UMEM: memory, frame descriptors, and the sockets that live on it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::{NonNull, with_exposed_provenance_mut};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use xsk_rs::FrameDesc;
+use xsk_rs::config::{FrameSize, QueueSize, UmemConfig as KernelConfig};
+
+use crate::frame::{Frame, FrameStock};
+use crate::region::{DATA_OFFSET, Region};
+use crate::socket::RingSizes;
+use crate::umem::{ChunkSize, MAX_WORKERS, Umem};
+use crate::xsk::error::OpenError;
+use crate::xsk::{Granted, rings, sys};
+
+/// Whether to try for huge pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// Use them where there are any, and say so where not.
+    #[default]
+    Auto,
+    /// Do not try.
+    Off,
+}
+
+/// What the memory is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Huge pages of the kernel's default size.
+    Huge,
+    /// Pages of the ordinary size, and why.
+    Small(String),
+}
+
+/// Shape of the UMEM and of every ring on it.
+#[derive(Clone, Copy, Debug)]
+pub struct UmemConfig {
+    /// Number of homes, 1 to [`MAX_WORKERS`]; also the number of sockets on each queue.
+    pub workers: usize,
+    /// Frames of each home.
+    pub frames_per_worker: u32,
+    /// Size of a frame's chunk.
+    pub chunk: ChunkSize,
+    /// Whether to try for huge pages.
+    pub huge_pages: HugePages,
+    /// Rings of every queue and socket.
+    pub rings: RingSizes,
+    /// Take packets over several buffers (`XDP_USE_SG`).
+    pub multi_buffer: bool,
+}
+
+impl Default for UmemConfig {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            frames_per_worker: 8192,
+            chunk: ChunkSize::default(),
+            huge_pages: HugePages::default(),
+            rings: RingSizes::default(),
+            multi_buffer: false,
+        }
+    }
+}
+
+impl UmemConfig {
+    const fn bytes(&self) -> u64 {
+        self.workers as u64 * self.frames_per_worker as u64 * self.chunk.bytes() as u64
+    }
+}
+
+/// The UMEM registered with the kernel; a handle, cheap to clone.
+#[derive(Clone)]
+pub struct XskUmem {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    umem: Umem,
+    kernel: xsk_rs::Umem,
+    templates: Box<[FrameDesc]>,
+    config: UmemConfig,
+    pages: Pages,
+    next_tag: AtomicU16,
+    base: u64,
+    sockets: Mutex<Sockets>,
+    opening: Mutex<()>,
+}
+
+/// The sockets that are open now.
+#[derive(Default)]
+pub(super) struct Sockets {
+    /// By queue tag and our own descriptor.
+    open: Vec<(u16, RawFd)>,
+    /// The descriptor by which the binding knows the UMEM: that of the first socket ever
+    /// opened.
+    anchor: Option<RawFd>,
+    /// The queue whose socket the anchor names now.
+    anchored: Option<u16>,
+    /// What the first queue was granted; holds for all.
+    pub(super) granted: Option<Granted>,
+}
+
+impl XskUmem {
+    /// Maps the memory and registers it; with it, each home's free frames.
+    ///
+    /// # Errors
+    /// [`OpenError`], naming the limit or the capability that is in the way.
+    pub fn new(config: UmemConfig) -> Result<(Self, Vec<FrameStock>), OpenError> {
+        let kernel_config = check(&config)?;
+        let count = config.workers as u64 * u64::from(config.frames_per_worker);
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new);
+        let count = count.ok_or(OpenError::Shape("frames must be between 1 and 2^32"))?;
+        let (kernel, templates, pages) = map(&config, kernel_config, count)?;
+        let base = base_of(&kernel, &templates)?;
+        let workers = config.workers as u8;
+        let (shift, share) = (config.chunk.shift(), config.frames_per_worker);
+        // SAFETY: the base is that of the mapping, which `kernel` keeps; the binding
+        // touches chunks only through calls made here with a token in hand.
+        let region = unsafe { Region::of_kernel(base, shift, share, workers, kernel.clone()) };
+        let (umem, stocks) = Umem::new(region, workers);
+        let inner = Inner {
+            umem,
+            kernel,
+            templates: templates.into_boxed_slice(),
+            config,
+            pages,
+            next_tag: AtomicU16::new(1),
+            base: base.as_ptr().expose_provenance() as u64,
+            sockets: Mutex::default(),
+            opening: Mutex::default(),
+        };
+        Ok((Self { inner: Arc::new(inner) }, stocks))
+    }
+
+    /// The back-end's view: counters, census, reclaiming.
+    #[must_use]
+    pub fn umem(&self) -> &Umem {
+        &self.inner.umem
+    }
+
+    /// The shape it was made with.
+    #[must_use]
+    pub fn config(&self) -> &UmemConfig {
+        &self.inner.config
+    }
+
+    /// Whether huge pages were had, and if not, why.
+    #[must_use]
+    pub fn pages(&self) -> &Pages {
+        &self.inner.pages
+    }
+
+    /// The mode that every queue on this UMEM has; `None` before the first is opened.
+    #[must_use]
+    pub fn granted(&self) -> Option<Granted> {
+        self.sockets().granted
+    }
+
+    pub(super) fn kernel(&self) -> &xsk_rs::Umem {
+        &self.inner.kernel
+    }
+
+    #[inline(always)]
+    pub(super) fn region(&self) -> &Region {
+        self.inner.umem.region()
+    }
+
+    pub(super) fn next_tag(&self) -> u16 {
+        self.inner.next_tag.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Only one queue is opened at a time: the anchor is set for it.
+    pub(super) fn opening(&self) -> MutexGuard<'_, ()> {
+        self.inner.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a socket: our descriptor of it, and the binding's.
+    pub(super) fn enlist(&self, tag: u16, fd: RawFd, binding: RawFd) {
+        let mut sockets = self.sockets();
+        sockets.open.push((tag, fd));
+        if *sockets.anchor.get_or_insert(binding) == binding {
+            sockets.anchored = Some(tag);
+        }
+    }
+
+    pub(super) fn strike_off(&self, fd: RawFd) {
+        self.sockets().open.retain(|&(_, open)| open != fd);
+    }
+
+    /// Makes the anchor name the first socket of queue `tag`, so that the sockets bound
+    /// next share that queue's rings.
+    ///
+    /// The kernel takes the queue to share from the socket it is pointed to, and the
+    /// binding always points to the anchor.
+    pub(super) fn anchor_at(&self, tag: u16) -> io::Result<()> {
+        let mut sockets = self.sockets();
+        let first = sockets.open.iter().find(|&&(of, _)| of == tag).copied();
+        if let (Some(anchor), Some((_, fd))) = (sockets.anchor, first)
+            && sockets.anchored != Some(tag)
+        {
+            sys::rename(fd, anchor)?;
+            sockets.anchored = Some(tag);
+        }
+        Ok(())
+    }
+
+    /// Makes the anchor let go of queue `tag`, whose sockets have all been closed.
+    ///
+    /// The binding keeps that descriptor for ever, and with it the queue bound; it could
+    /// then not be opened again. So it is made to name a socket of another queue or, if
+    /// there is none, a new one with the same memory.
+    pub(super) fn move_anchor(&self, tag: u16) -> io::Result<()> {
+        let mut sockets = self.sockets();
+        let Some(anchor) = sockets.anchor else { return Ok(()) };
+        if sockets.anchored != Some(tag) {
+            return Ok(());
+        }
+        if let Some(&(other, fd)) = sockets.open.iter().find(|&&(other, _)| other != tag) {
+            sys::rename(fd, anchor)?;
+            sockets.anchored = Some(other);
+            return Ok(());
+        }
+        let config = &self.inner.config;
+        let (len, chunk) = (config.bytes(), config.chunk.bytes());
+        let fresh = sys::registered_socket(self.inner.base, len, chunk, config.rings)?;
+        sys::rename(fresh.as_raw_fd(), anchor)?;
+        sockets.anchored = None;
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn template(&self, number: u32) -> FrameDesc {
+        self.inner.templates.get(number as usize).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    pub(super) fn descriptor(&self, frame: &mut Frame) -> FrameDesc {
+        rings::describe(&self.inner.kernel, self.template(frame.number()), frame)
+    }
+
+    /// Frames that a ring would not take although it had room for them: not believed to
+    /// happen, but counted if it does.
+    #[cold]
+    pub(super) fn lose(&self, batch: &[FrameDesc]) {
+        for desc in batch {
+            let number = (desc.addr() >> self.inner.config.chunk.shift()) as u32;
+            let home = number / self.inner.config.frames_per_worker.max(1);
+            self.region().lose(number, home as u8);
+        }
+    }
+}
+
+impl fmt::Debug for XskUmem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("XskUmem").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+fn check(config: &UmemConfig) -> Result<KernelConfig, OpenError> {
+    if config.workers == 0 || config.workers > MAX_WORKERS {
+        return Err(OpenError::Shape("workers must be between 1 and 64"));
+    }
+    let power = |_| OpenError::Shape("ring sizes must be powers of two");
+    QueueSize::new(config.rings.rx).map_err(power)?;
+    QueueSize::new(config.rings.tx).map_err(power)?;
+    let size = FrameSize::new(config.chunk.bytes());
+    KernelConfig::builder()
+        .frame_size(size.map_err(|_| OpenError::Shape("chunk size must be at least 2048"))?)
+        .fill_queue_size(QueueSize::new(config.rings.fill).map_err(power)?)
+        .comp_queue_size(QueueSize::new(config.rings.completion).map_err(power)?)
+        .build()
+        .map_err(|_| OpenError::Shape("chunk size leaves no room for data"))
+}
+
+type Mapped = (xsk_rs::Umem, Vec<FrameDesc>, Pages);
+
+fn map(config: &UmemConfig, kernel: KernelConfig, count: NonZeroU32) -> Result<Mapped, OpenError> {
+    let why = match (config.huge_pages, huge_page_bytes()) {
+        (HugePages::Off, _) => "switched off".to_owned(),
+        (HugePages::Auto, None) => "this kernel has no huge pages".to_owned(),
+        (HugePages::Auto, Some(page)) if !config.bytes().is_multiple_of(page) => {
+            format!("{} bytes are not a multiple of a huge page of {page}", config.bytes())
+        }
+        (HugePages::Auto, Some(page)) => match xsk_rs::Umem::new(kernel, count, true) {
+            Ok((umem, descs)) => return Ok((umem, descs, Pages::Huge)),
+            Err(error) => format!(
+                "{}; reserve {} with sysctl vm.nr_hugepages",
+                error.source().map_or_else(|| error.to_string(), ToString::to_string),
+                config.bytes() / page
+            ),
+        },
+    };
+    let (umem, descs) =
+        xsk_rs::Umem::new(kernel, count, false).map_err(|error| refused(config, &error))?;
+    Ok((umem, descs, Pages::Small(why)))
+}
+
+fn refused(config: &UmemConfig, error: &(dyn Error + 'static)) -> OpenError {
+    let needed_bytes = config.bytes();
+    let number = error_number(error);
+    match number {
+        Some(libc::ENOBUFS) => {
+            OpenError::MemoryLock { needed_bytes, limit_bytes: sys::memlock_limit_bytes() }
+        }
+        Some(libc::ENOMEM) => OpenError::Memory { needed_bytes },
+        Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
+        Some(libc::EAFNOSUPPORT) => OpenError::Unsupported,
+        _ => OpenError::Other {
+            doing: format!("packet memory of {needed_bytes} bytes: {error}"),
+            error: io::Error::from_raw_os_error(number.unwrap_or(0)),
+        },
+    }
+}
+
+/// The error number at the bottom of one of the binding's errors.
+pub(super) fn error_number(error: &(dyn Error + 'static)) -> Option<i32> {
+    error.source()?.downcast_ref::<io::Error>()?.raw_os_error()
+}
+
+fn base_of(kernel: &xsk_rs::Umem, templates: &[FrameDesc]) -> Result<NonNull<u8>, OpenError> {
+    let no_base = OpenError::Shape("the UMEM has no frames");
+    let Some(first) = templates.first() else { return Err(no_base) };
+    // SAFETY: the descriptor is the UMEM's own and nobody has its memory yet.
+    let data = unsafe { kernel.data(first) };
+    // The mapping came from the kernel, so its provenance is exposed; the slice shows
+    // only the first chunk's data, which starts after the headroom.
+    let address = data.contents().as_ptr().expose_provenance() - usize::from(DATA_OFFSET);
+    NonNull::new(with_exposed_provenance_mut(address)).ok_or(no_base)
+}
+
+fn huge_page_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
