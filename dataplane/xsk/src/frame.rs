@@ -160,7 +160,7 @@ impl Frame {
     /// [`TooLong`] if it goes past the chunk; the frame is as before.
     #[inline(always)]
     pub fn set_len(&mut self, len: usize) -> Result<(), TooLong> {
-        if usize::from(self.offset) + len > self.region().frame_size() {
+        if len > self.region().frame_size() - usize::from(self.offset) {
             return Err(TooLong);
         }
         self.len = len as u16;

@@ -1,5 +1,5 @@
 //! Conservation of frames under every fault the kernel in memory can play.
-#![expect(missing_docs, reason = "tests are named by what they prove")]
+#![expect(clippy::unwrap_used, reason = "what a test builds on has to be there")]
 
 use proptest::prelude::*;
 use xswan_xsk::memory::{
@@ -281,6 +281,7 @@ fn a_token_may_outlive_its_umem() {
     frame.chunk_mut().fill(7);
     assert_eq!(frame.set_len(3840), Ok(()));
     assert!(frame.set_len(3841).is_err());
+    assert!(frame.set_len(usize::MAX).is_err());
     assert!(frame.bytes().iter().all(|&byte| byte == 7));
 }
 

@@ -102,8 +102,8 @@ impl fmt::Display for OpenError {
             ),
             Self::QueueBusy { device, queue, waited_ms } => write!(
                 f,
-                "queue {queue} of {device} is still held by another AF_XDP socket after \
-                 {waited_ms} ms: is another instance running? see ss --xdp -p"
+                "queue {queue} of {device} is held by another AF_XDP socket (tried for {waited_ms} \
+                 ms): is another instance running? see ss --xdp -p"
             ),
             Self::NoZeroCopy { device, queue } => write!(
                 f,

@@ -167,11 +167,16 @@ impl XskUmem {
         if index == 0 {
             return Err(OpenError::NoDevice { device: request.device.clone() });
         }
+        let place = (index, request.queue);
+        if self.is_open(place) {
+            return Err(busy(request, Duration::ZERO));
+        }
         let interface = Interface::new(interface);
         let started = Instant::now();
         let (first, granted) = self.first_socket(&interface, request)?;
         let waited_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let tag = self.next_tag();
+        self.place(tag, place);
         self.sockets().granted.get_or_insert(granted);
         let opened = self.other_sockets(&interface, request, first, tag);
         let (sockets, rings) = opened.inspect_err(|_| {
@@ -179,14 +184,8 @@ impl XskUmem {
             // than the one that is returned.
             let _ = self.move_anchor(tag);
         })?;
-        let place = (index, request.queue);
         let rings = rings.and_then(|rings| XskRings::new(self.clone(), rings, place, &sockets));
-        let rings = rings.ok_or_else(|| OpenError::QueueBusy {
-            // The binding found the queue open on this UMEM.
-            device: request.device.clone(),
-            queue: request.queue,
-            waited_ms,
-        })?;
+        let rings = rings.ok_or_else(|| busy(request, started.elapsed()))?;
         Ok(OpenedQueue { sockets, rings, granted, waited_ms })
     }
 
@@ -275,6 +274,8 @@ impl XskUmem {
                 return Err(refused(&error, request, zero_copy, waited));
             }
             sleep(pause);
+            // If this fails, so will the next try, and says why.
+            let _ = self.renew_anchor();
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -386,11 +387,7 @@ fn refused(
         Some(libc::EOPNOTSUPP | libc::EINVAL) if zero_copy => {
             OpenError::NoZeroCopy { device, queue }
         }
-        Some(libc::EBUSY) => OpenError::QueueBusy {
-            device,
-            queue,
-            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
-        },
+        Some(libc::EBUSY) => busy(request, waited),
         Some(libc::EINVAL) => OpenError::NoQueue { device, queue },
         Some(libc::ENODEV | libc::ENXIO) => OpenError::NoDevice { device },
         Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
@@ -401,6 +398,14 @@ fn refused(
                 .and_then(|_| number.map(io::Error::from_raw_os_error))
                 .unwrap_or_else(|| io::Error::other("no error number")),
         },
+    }
+}
+
+fn busy(request: &QueueRequest, waited: Duration) -> OpenError {
+    OpenError::QueueBusy {
+        device: request.device.clone(),
+        queue: request.queue,
+        waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -97,6 +97,8 @@ struct Inner {
 pub(super) struct Sockets {
     /// By queue tag and our own descriptor.
     open: Vec<(u16, RawFd)>,
+    /// Device and queue of each tag that has been open.
+    places: Vec<(u16, (u32, u32))>,
     /// The descriptor by which the binding knows the UMEM: that of the first socket ever
     /// opened.
     anchor: Option<RawFd>,
@@ -171,8 +173,14 @@ impl XskUmem {
         self.inner.umem.region()
     }
 
+    /// A tag that no open queue has.
     pub(super) fn next_tag(&self) -> u16 {
-        self.inner.next_tag.fetch_add(1, Ordering::Relaxed)
+        loop {
+            let tag = self.inner.next_tag.fetch_add(1, Ordering::Relaxed);
+            if !self.sockets().open.iter().any(|&(of, _)| of == tag) {
+                return tag;
+            }
+        }
     }
 
     pub(super) fn sockets(&self) -> MutexGuard<'_, Sockets> {
@@ -230,12 +238,38 @@ impl XskUmem {
             sockets.anchored = Some(other);
             return Ok(());
         }
+        sockets.anchored = None;
+        self.renew(anchor)
+    }
+
+    /// Gives an anchor that names no queue's socket a new one. A bind that failed leaves
+    /// rings on it that would be in the way of the next.
+    pub(super) fn renew_anchor(&self) -> io::Result<()> {
+        let sockets = self.sockets();
+        match (sockets.anchor, sockets.anchored) {
+            (Some(anchor), None) => self.renew(anchor),
+            (None, _) | (_, Some(_)) => Ok(()),
+        }
+    }
+
+    fn renew(&self, anchor: RawFd) -> io::Result<()> {
         let config = &self.inner.config;
         let (len, chunk) = (config.bytes(), config.chunk.bytes());
         let fresh = sys::registered_socket(self.inner.base, len, chunk, config.rings)?;
-        sys::rename(fresh.as_raw_fd(), anchor)?;
-        sockets.anchored = None;
-        Ok(())
+        sys::rename(fresh.as_raw_fd(), anchor)
+    }
+
+    /// Remembers where the queue of `tag` is.
+    pub(super) fn place(&self, tag: u16, place: (u32, u32)) {
+        self.sockets().places.push((tag, place));
+    }
+
+    /// Whether a queue is open on this UMEM already.
+    pub(super) fn is_open(&self, place: (u32, u32)) -> bool {
+        let mut sockets = self.sockets();
+        let Sockets { open, places, .. } = &mut *sockets;
+        places.retain(|(tag, _)| open.iter().any(|(of, _)| of == tag));
+        places.iter().any(|&(_, at)| at == place)
     }
 
     #[inline(always)]

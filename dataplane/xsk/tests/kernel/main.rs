@@ -1,7 +1,11 @@
 //! The back-end over the kernel, on a veth pair in a namespace of its own.
 //!
 //! Needs root; where namespaces cannot be made each test says that it was skipped.
-#![expect(missing_docs, reason = "tests are named by what they prove")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what a test builds on has to be there; a skipped one says why"
+)]
 
 mod namespace;
 mod program;
@@ -165,6 +169,36 @@ fn xsk_01_and_02_the_kernel_counts_what_we_account_for() {
 }
 
 #[test]
+fn a_packet_sent_over_two_buffers_arrives_in_one() {
+    within(|_| {
+        let sender = UmemConfig { multi_buffer: true, ..config(1) };
+        let mut near = open_all(sender, &[request("xk0", 0, Mode::Auto)]).unwrap();
+        let mut far = both_queues("xk1", 1);
+        let program = Program::attach(device_index(c"xk1")).unwrap();
+        program.set(0, far.queues[0].sockets[0].fd().unwrap()).unwrap();
+        let mut batch = FrameBatch::new();
+        far.stocks[0].take_into(&mut batch, 8);
+        far.queues[0].rings.fill(&mut batch);
+        let bytes = frame_for(0, 900);
+        let mut pieces = bytes.chunks(500).peekable();
+        while let Some(piece) = pieces.next() {
+            let mut frame = near.stocks[0].take().unwrap();
+            frame.chunk_mut()[..piece.len()].copy_from_slice(piece);
+            frame.set_len(piece.len()).unwrap();
+            frame.set_multi_buffer(pieces.peek().is_some());
+            batch.push(frame).unwrap();
+        }
+        assert_eq!(near.queues[0].sockets[0].tx(&mut batch), 2);
+        assert_eq!(near.queues[0].sockets[0].wake_tx(), Wake::Done);
+        complete_all(&mut near.queues[0], &mut near.stocks);
+        until(|| far.queues[0].sockets[0].rx(&mut batch) == 1);
+        assert_eq!(batch[0].bytes(), bytes);
+        assert!(!batch[0].is_multi_buffer());
+        take_home(&mut far.stocks, &mut batch);
+    });
+}
+
+#[test]
 fn xsk_05_every_queue_can_be_closed_and_opened_again() {
     within(|_| {
         let mut opened = both_queues("xk0", 2);
@@ -276,6 +310,38 @@ fn xsk_13_without_zero_copy_it_is_copy_and_says_so() {
         assert!(error.to_string().contains("mode = \"auto\""), "{error}");
         let mixed = [request("xk0", 0, Mode::ZeroCopy), request("xk1", 0, Mode::Copy)];
         assert!(matches!(open_all(config(1), &mixed), Err(OpenError::ModeConflict { .. })));
+    });
+}
+
+/// Takes CAP_IPC_LOCK from this thread alone.
+fn forgo_memory_locking() {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: header and sets are laid out as version 3 wants them.
+    let got = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    assert_eq!(got, 0);
+    sets[0] &= !(1 << 14);
+    // SAFETY: as above.
+    let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+    assert_eq!(set, 0);
+}
+
+#[test]
+fn xsk_14_too_little_lockable_memory_names_the_limit() {
+    within(|_| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointer is to a live `rlimit`.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) }, 0);
+        // Bears on this thread only: the others have the capability.
+        limit.rlim_cur = limit.rlim_cur.min(1 << 20);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
+        forgo_memory_locking();
+        let error = XskUmem::new(UmemConfig { frames_per_worker: 4096, ..config(1) }).unwrap_err();
+        assert!(matches!(&error, OpenError::MemoryLock { needed_bytes: 8_388_608, .. }), "{error}");
+        assert!(error.to_string().contains(&limit.rlim_cur.to_string()), "{error}");
+        assert!(error.to_string().contains("LimitMEMLOCK"), "{error}");
     });
 }
 
