@@ -10,6 +10,8 @@
 mod namespace;
 mod program;
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use namespace::within;
@@ -135,7 +137,7 @@ fn two_queues_and_two_workers_share_a_umem_and_each_frame_finds_its_socket() {
 }
 
 #[test]
-fn xsk_01_and_02_the_kernel_counts_what_we_account_for() {
+fn xsk_01_an_empty_fill_ring_is_counted_and_filling_it_is_enough() {
     within(|_| {
         let mut near = both_queues("xk0", 1);
         let mut far = both_queues("xk1", 1);
@@ -164,6 +166,32 @@ fn xsk_01_and_02_the_kernel_counts_what_we_account_for() {
             batch.len() == 10
         });
         take_home(&mut near.stocks, &mut batch);
+        assert_conserved(&near.umem, &near.stocks, &near.queues);
+    });
+}
+
+#[test]
+fn xsk_02_a_full_rx_ring_is_counted_exactly() {
+    within(|_| {
+        let mut near = both_queues("xk0", 1);
+        let mut far = both_queues("xk1", 1);
+        let program = Program::attach(device_index(c"xk0")).unwrap();
+        program.set(0, near.queues[0].sockets[0].fd().unwrap()).unwrap();
+        let mut batch = FrameBatch::new();
+        let frames: Vec<_> = (0..200).map(|n| frame_for(0, n)).collect();
+        for round in 1..=2 {
+            near.stocks[0].take_into(&mut batch, 200);
+            assert_eq!(near.queues[0].rings.fill(&mut batch), 200);
+            send(&mut far.queues[0], &mut far.stocks[0], 0, &frames);
+            complete_all(&mut far.queues[0], &mut far.stocks);
+            // The kernel has taken them off the wire when none is left in the fill ring.
+            until(|| near.queues[0].rings.fill_room() >= 256 || round == 2);
+        }
+        let socket = &mut near.queues[0].sockets[0];
+        until(|| socket.statistics().unwrap().rx_ring_full == 400 - 256);
+        assert_eq!(socket.rx(&mut batch), 256);
+        take_home(&mut near.stocks, &mut batch);
+        assert_eq!(near.queues[0].rings.outstanding().rx, 400 - 256, "kept for the next");
         assert_conserved(&near.umem, &near.stocks, &near.queues);
     });
 }
@@ -275,6 +303,35 @@ fn xsk_11_a_queue_just_closed_can_be_bound_again() {
             for queue in &opened.queues {
                 println!("let go after {} ms", queue.waited_ms);
             }
+        }
+    });
+}
+
+/// Runs this same test as a process that opens the queues and kills itself.
+#[test]
+fn xsk_11_a_queue_whose_owner_was_killed_can_be_bound_again() {
+    const TEST: &str = "xsk_11_a_queue_whose_owner_was_killed_can_be_bound_again";
+    const CRASH: &str = "XSWAN_XSK_TEST_CRASH";
+    if std::env::var_os(CRASH).is_some() {
+        let mut opened = both_queues("xk0", 2);
+        let frames: Vec<_> = (0..100).map(|n| frame_for(0, n)).collect();
+        send(&mut opened.queues[0], &mut opened.stocks[0], 0, &frames);
+        // SAFETY: no pointers.
+        let own = unsafe { libc::getpid() };
+        // SAFETY: no pointers.
+        unsafe { libc::kill(own, libc::SIGKILL) };
+    }
+    within(|_| {
+        for _ in 0..5 {
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", TEST])
+                .env(CRASH, "1")
+                .stdout(Stdio::null())
+                .status()
+                .unwrap();
+            assert_eq!(status.signal(), Some(libc::SIGKILL));
+            let opened = both_queues("xk0", 2);
+            println!("let go after {} ms", opened.queues[0].waited_ms);
         }
     });
 }
