@@ -1,0 +1,108 @@
+//! Killing the daemons at any moment: nothing lost, nothing repeated, nothing in clear.
+//!
+//! Needs root and the built daemons; run by `cargo xtask test --only restart`.
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
+
+use std::time::Duration;
+use xswan_testkit::capture::Capture;
+use xswan_testkit::failure::Outcome;
+use xswan_testkit::gateway::Gateway;
+use xswan_testkit::process::wait_for;
+use xswan_testkit::require_privileges;
+use xswan_testkit::topology::{CLIENT_V4, INNER_V4, INNER_V6, Outer, Topology, tunnel};
+use xswan_testkit::traffic::Stream;
+
+const PROTECTED: [&str; 4] = [INNER_V4[0], INNER_V4[1], INNER_V6[0], INNER_V6[1]];
+/// Kills of each daemon.
+const KILLS: u64 = 100;
+/// Time between two datagrams of the load.
+const INTERVAL: Duration = Duration::from_millis(1);
+const STREAM_PORT: u16 = 9009;
+const PAYLOAD_BYTES: usize = 200;
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+
+fn pair(topology: &Topology) -> Outcome<[Gateway<'_>; 2]> {
+    let [config_a, config_b] = tunnel(Outer::V4, false, "aes128gcm16-esn")?;
+    let [space_a, space_b] = &topology.gateways;
+    let gateways = [Gateway::start(space_a, config_a)?, Gateway::start(space_b, config_b)?];
+    let [client, _] = &topology.clients;
+    wait_for("a first answer", SETTLE_LIMIT, || {
+        client.run(&format!("ping -c1 -W1 {}", CLIENT_V4[1])).map(|_| true)
+    })?;
+    Ok(gateways)
+}
+
+fn load(topology: &Topology) -> Outcome<Stream> {
+    let [from, to] = &topology.clients;
+    let address = CLIENT_V4[1].parse().expect("an address");
+    Stream::start(from, (to, address, STREAM_PORT), INTERVAL, PAYLOAD_BYTES)
+}
+
+fn flows_on(stream: &Stream, more: u64) -> Outcome<()> {
+    let goal = stream.arrived() + more;
+    wait_for("traffic to go on", SETTLE_LIMIT, || Ok(stream.arrived() >= goal))
+}
+
+#[test]
+fn ctl_02_killing_control_a_hundred_times_loses_nothing() -> Outcome<()> {
+    require_privileges!("ctl_02_killing_control_a_hundred_times_loses_nothing");
+    let topology = Topology::create()?;
+    let mut gateways = pair(&topology)?;
+    let capture = Capture::start(&topology.wire, "port-a", &PROTECTED, 0)?;
+    let stream = load(&topology)?;
+    flows_on(&stream, 100)?;
+    for round in 0..KILLS {
+        let gateway = &mut gateways[usize::from(round % 2 == 1)];
+        gateway.control()?.kill()?;
+        flows_on(&stream, 10)?;
+        gateway.start_control()?;
+        // Half of them are killed again while they are still starting.
+        if round % 4 < 2 {
+            gateway.wait_healthy()?;
+        }
+        flows_on(&stream, 10)?;
+    }
+    let report = stream.stop()?;
+    assert_eq!(report.sent - report.arrived, 0, "lost: {report:?}");
+    assert_eq!(report.duplicates, 0);
+    let sighting = capture.stop()?;
+    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
+    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
+    assert_eq!(
+        sighting.nonce.packets.len(),
+        2,
+        "the SAs are the same: {:?}",
+        sighting.nonce.packets
+    );
+    Ok(())
+}
+
+#[test]
+fn killing_the_dataplane_a_hundred_times_repeats_no_iv() -> Outcome<()> {
+    require_privileges!("killing_the_dataplane_a_hundred_times_repeats_no_iv");
+    let topology = Topology::create()?;
+    let mut gateways = pair(&topology)?;
+    let capture = Capture::start(&topology.wire, "port-a", &PROTECTED, 0)?;
+    let stream = load(&topology)?;
+    flows_on(&stream, 100)?;
+    for round in 0..KILLS {
+        let gateway = &mut gateways[usize::from(round % 2 == 1)];
+        gateway.dataplane()?.kill()?;
+        gateway.start_dataplane()?;
+        flows_on(&stream, 20)?;
+    }
+    let report = stream.stop()?;
+    assert_eq!(report.duplicates, 0, "a replay was accepted: {report:?}");
+    assert!(report.arrived >= KILLS * 20);
+    let sighting = capture.stop()?;
+    assert_eq!(sighting.lost, 0, "the capture lost frames");
+    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
+    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
+    assert_eq!(
+        sighting.nonce.packets.len(),
+        2,
+        "the SAs are the same: {:?}",
+        sighting.nonce.packets
+    );
+    Ok(())
+}
