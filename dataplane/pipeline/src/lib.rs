@@ -1,1 +1,23 @@
-//! Placeholder.
+//! What happens to a burst of frames, in the order in which it happens.
+//!
+//! Sans-IO: received bytes, transmit buffers, tables and the time come in as arguments;
+//! what is to be sent, handed to another worker or given to the kernel goes out through
+//! [`Sink`]. The same code runs on AF_XDP frames in a worker and on plain vectors in a
+//! test. It neither allocates nor reads a clock; tables are swapped in between bursts.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod engine;
+pub mod forward;
+pub mod fragment;
+mod inbound;
+pub mod limit;
+mod originate;
+mod outbound;
+pub mod sink;
+pub mod spd;
+pub mod table;

@@ -24,6 +24,7 @@
 //!
 //! Back-ends: [`xsk`] over the kernel, [`memory`] with the kernel played by the test.
 
+mod cycles;
 pub mod frame;
 pub mod ledger;
 pub mod memory;
@@ -33,6 +34,7 @@ pub mod stall;
 pub mod umem;
 pub mod xsk;
 
+pub use cycles::cycles;
 pub use frame::{Frame, FrameBatch, FrameStock, TooLong};
 pub use ledger::Ledger;
 pub use socket::{

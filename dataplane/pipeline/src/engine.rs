@@ -1,0 +1,266 @@
+//! One worker's packet engine: its SAs, its counters, its scratch space.
+
+use alloc::vec::Vec;
+
+use xswan_esp::aead::Aead;
+use xswan_esp::lifetime::Expiry;
+use xswan_esp::sa::{InboundSa, OutboundSa};
+use xswan_esp::sequence::LeaseStore;
+use xswan_wire::layers::{self, Layers};
+use xswan_wire::{DropReason, esp, udp};
+
+use crate::forward::Fib;
+use crate::inbound::InboundWork;
+use crate::limit::RateLimit;
+use crate::outbound::OutboundWork;
+use crate::sink::{Event, Sink};
+use crate::spd::Spd;
+use crate::table::{Slots, SpiReader, StaticSpis};
+
+/// The largest burst that is processed at once.
+///
+/// Larger bursts share the cost of ring operations and hide cache misses better; smaller
+/// ones keep the frames of a burst in the second-level cache.
+pub const MAX_BURST: usize = 256;
+
+/// Requests for an SA that is missing, a second at most: traffic that waits for one asks with
+/// every packet, and control needs to be asked once.
+const ACQUIRES_PER_SECOND: u32 = 100;
+
+/// The tables of one burst, swapped in between bursts.
+#[derive(Clone, Copy, Debug)]
+pub struct Env<'a> {
+    /// Routes and neighbours.
+    pub fib: &'a Fib,
+    /// Policies.
+    pub spd: &'a Spd,
+    /// Milliseconds of a monotonic clock.
+    pub now_ms: u64,
+}
+
+/// An inbound SA with what the pipeline knows of it.
+#[derive(Debug)]
+pub struct Inbound<A, S> {
+    /// The SA.
+    pub sa: InboundSa<A, S>,
+    /// The child configuration whose selectors it may carry.
+    pub child: u32,
+}
+
+/// An outbound SA with what the pipeline knows of it.
+#[derive(Debug)]
+pub struct Outbound<A, L> {
+    /// The SA.
+    pub sa: OutboundSa<A, L>,
+    /// The child configuration it belongs to.
+    pub child: u32,
+    /// Path MTU in bytes that was learned or configured; [`u16::MAX`] for none.
+    pub path_mtu: u16,
+    /// When it was learned, to be forgotten later; `None` if it is configured.
+    pub learned_ms: Option<u64>,
+}
+
+/// What an engine is made for.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// How SPIs are read; names this worker.
+    pub spis: SpiReader,
+    /// Slots in each table.
+    pub slots: usize,
+    /// Roles of each port ([`xswan_steer::abi::ROLE_OUTER`], [`xswan_steer::abi::ROLE_INNER`]).
+    pub roles: Vec<u32>,
+    /// ICMP errors a second at most.
+    pub icmp_per_second: u32,
+    /// ESP inside ESP to ourselves followed this deep; 0 refuses it.
+    pub nest_limit: u8,
+    /// IPv4 packets that may be fragmented are, before sealing.
+    pub fragment: bool,
+}
+
+/// What was counted besides drops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineTotals {
+    /// Packets given to [`Engine::process`].
+    pub received: u64,
+    /// Packets sent out of a port.
+    pub forwarded: u64,
+    /// Packets given to the kernel.
+    pub punted: u64,
+    /// Packets handed to another worker.
+    pub handed_off: u64,
+    /// Packets that were made here: ICMP errors, and fragments beyond the first.
+    pub originated: u64,
+    /// Packets sealed.
+    pub sealed: u64,
+    /// Packets opened, the integrity check passed.
+    pub opened: u64,
+}
+
+/// One worker's packet engine.
+pub struct Engine<A, S, L, F> {
+    pub(crate) config: EngineConfig,
+    /// Inbound SAs by slot.
+    pub inbound: Slots<Inbound<A, S>>,
+    /// Outbound SAs by slot.
+    pub outbound: Slots<Outbound<A, L>>,
+    /// Inbound SPIs that were given from outside.
+    pub static_spis: StaticSpis,
+    /// Drops by reason.
+    pub drops: [u64; DropReason::COUNT],
+    /// What else was counted.
+    pub totals: EngineTotals,
+    /// ICMP errors that the rate limit held back.
+    pub icmp_limited: u64,
+    pub(crate) icmp_limit: RateLimit,
+    pub(crate) acquire_limit: RateLimit,
+    pub(crate) inbound_work: Vec<InboundWork<F>>,
+    pub(crate) outbound_work: Vec<OutboundWork<F>>,
+    /// For ICMP errors while they are made.
+    pub(crate) scratch: Vec<u8>,
+    /// For fragments before they are sealed.
+    pub(crate) pieces: Vec<u8>,
+}
+
+/// What a received packet is to this gateway.
+enum Kind {
+    Esp,
+    Clear,
+}
+
+impl<A, S, L, F> Engine<A, S, L, F>
+where
+    A: Aead,
+    S: AsRef<[u64]> + AsMut<[u64]>,
+    L: LeaseStore,
+{
+    /// An engine with empty tables; allocates everything it will ever need.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            inbound: Slots::new(config.slots),
+            outbound: Slots::new(config.slots),
+            static_spis: StaticSpis::default(),
+            drops: [0; DropReason::COUNT],
+            totals: EngineTotals::default(),
+            icmp_limited: 0,
+            icmp_limit: RateLimit::new(config.icmp_per_second),
+            acquire_limit: RateLimit::new(ACQUIRES_PER_SECOND),
+            inbound_work: Vec::with_capacity(MAX_BURST),
+            outbound_work: Vec::with_capacity(MAX_BURST),
+            scratch: alloc::vec![0; 2048],
+            pieces: alloc::vec![0; 65_536],
+            config,
+        }
+    }
+
+    /// Takes a burst of at most [`MAX_BURST`] frames, each with the port it came in on.
+    ///
+    /// Every frame leaves through `sink`; every packet is counted once, as forwarded, punted,
+    /// handed off or dropped.
+    pub fn process<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        burst: impl Iterator<Item = (u16, F)>,
+    ) {
+        for (port, frame) in burst.take(MAX_BURST) {
+            self.totals.received = self.totals.received.wrapping_add(1);
+            self.sort(env, sink, port, frame);
+        }
+        self.open_all(env, sink);
+        self.seal_all(env, sink);
+    }
+
+    /// Parses a frame and puts it into the list of those that are opened or of those that are sealed.
+    #[inline]
+    fn sort<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, port: u16, frame: F) {
+        if K::is_multi_buffer(&frame) {
+            return self.drop(sink, frame, DropReason::MultiBuffer);
+        }
+        let bytes = K::bytes(&frame);
+        let layers = match layers::parse(bytes, bytes.len()) {
+            Ok(layers) => layers,
+            Err(reason) => return self.drop(sink, frame, reason),
+        };
+        match self.kind(env, port, &layers, bytes) {
+            Kind::Esp => self.check_inbound(env, sink, port, frame, &layers),
+            Kind::Clear => self.plan_outbound(env, sink, port, frame, &layers),
+        }
+    }
+
+    /// ESP to one of our addresses, or a clear packet.
+    ///
+    /// Steering has made this decision before; it is made again because a worker must not
+    /// depend on what another program let through.
+    #[inline]
+    fn kind(&self, env: &Env<'_>, port: u16, layers: &Layers, bytes: &[u8]) -> Kind {
+        let outer = self.role(port) & xswan_steer::abi::ROLE_OUTER != 0;
+        let is_esp = match layers.ip.protocol {
+            layers::ESP => true,
+            layers::UDP if !layers.ip.is_fragment => {
+                layers.ports(bytes).is_some_and(|(_, to)| to == udp::NAT_T_PORT)
+            }
+            _ => false,
+        };
+        if outer && is_esp && is_local(env.fib, layers) { Kind::Esp } else { Kind::Clear }
+    }
+
+    #[inline]
+    pub(crate) fn role(&self, port: u16) -> u32 {
+        self.config.roles.get(usize::from(port)).copied().unwrap_or(0)
+    }
+
+    /// Counts a drop and gives the frame back.
+    #[inline]
+    pub(crate) fn drop<K: Sink<Frame = F>>(&mut self, sink: &mut K, frame: F, reason: DropReason) {
+        self.count(reason);
+        sink.recycle(frame);
+    }
+
+    /// Counts a drop of a packet whose frame is dealt with elsewhere.
+    #[inline]
+    pub(crate) fn count(&mut self, reason: DropReason) {
+        if let Some(count) = self.drops.get_mut(reason.index()) {
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    /// Looks at the clocks of the SAs in a slot: time passes without packets too.
+    pub fn poll_lifetimes<K: Sink<Frame = F>>(&mut self, sink: &mut K, slot: usize, now_ms: u64) {
+        let handle = u32::try_from(slot).unwrap_or(u32::MAX);
+        if let Some(entry) = self.inbound.at_mut(slot) {
+            match entry.sa.lifetime_mut().poll(now_ms) {
+                Some(Expiry::Soft) => sink.event(Event::SoftExpiryIn { slot: handle }),
+                Some(Expiry::Hard) => sink.event(Event::HardExpiryIn { slot: handle }),
+                None => {}
+            }
+        }
+        if let Some(entry) = self.outbound.at_mut(slot) {
+            match entry.sa.lifetime_mut().poll(now_ms) {
+                Some(Expiry::Soft) => sink.event(Event::SoftExpiryOut { slot: handle }),
+                Some(Expiry::Hard) => sink.event(Event::HardExpiryOut { slot: handle }),
+                None => {}
+            }
+        }
+    }
+
+    /// Packets received and originated that have not ended yet: 0 between bursts.
+    #[must_use]
+    pub fn residual(&self) -> i128 {
+        let totals = &self.totals;
+        let came = i128::from(totals.received) + i128::from(totals.originated);
+        let went = i128::from(totals.forwarded)
+            + i128::from(totals.punted)
+            + i128::from(totals.handed_off)
+            + self.drops.iter().map(|&count| i128::from(count)).sum::<i128>();
+        came - went
+    }
+}
+
+/// Whether the destination is one of the gateway's own addresses.
+#[inline]
+pub(crate) fn is_local(fib: &Fib, layers: &Layers) -> bool {
+    matches!(fib.lookup(&layers.ip.addresses), crate::forward::NextHop::Local)
+}
+
+const _: () = assert!(esp::FIRST_SPI == 256);
