@@ -5,9 +5,11 @@
 //! why it did not run. Traffic never leaves the namespaces made here.
 
 pub mod capture;
+pub mod esp_builder;
 pub mod failure;
 pub mod gateway;
 pub mod netns;
+pub mod oracle;
 pub mod packet;
 pub mod process;
 pub mod raw_socket;
