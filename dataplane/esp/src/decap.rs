@@ -341,7 +341,7 @@ fn take_trailer(plain: &[u8], check_padding: bool) -> Result<(usize, u8), DropRe
     let payload_len =
         rest.len().checked_sub(usize::from(*pad_len)).ok_or(DropReason::BadPadding)?;
     let pad = rest.get(payload_len..).ok_or(DropReason::BadPadding)?;
-    if check_padding && !pad.iter().zip(1_u8..).all(|(byte, expected)| *byte == expected) {
+    if check_padding && !pad.iter().zip(1..=u8::MAX).all(|(byte, expected)| *byte == expected) {
         return Err(DropReason::BadPadding);
     }
     Ok((payload_len, *next_header))

@@ -332,7 +332,7 @@ fn write_trailer(trailer: &mut [u8], plan: &Plan) -> Option<()> {
     let (tfc, rest) = trailer.split_at_mut_checked(plan.tfc_len)?;
     tfc.fill(0);
     let (pad, end) = rest.split_at_mut_checked(plan.pad_len)?;
-    for (value, byte) in (1_u8..).zip(pad) {
+    for (value, byte) in (1..=u8::MAX).zip(pad) {
         *byte = value;
     }
     *end.first_chunk_mut::<TRAILER_LEN>()? = [u8::try_from(plan.pad_len).ok()?, plan.next_header];
