@@ -54,3 +54,22 @@ impl Header {
         Some(HEADER_LEN)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_into_a_dirty_buffer() {
+        let header = Header { spi: 0x1122_3344, sequence: 0x5566_7788 };
+        let mut buffer = [0xa5; 12];
+        assert_eq!(header.emit(&mut buffer), Some(8));
+        assert_eq!(
+            buffer,
+            [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0xa5, 0xa5, 0xa5, 0xa5]
+        );
+        assert_eq!(Header::parse(&buffer[..], 0), Some(header));
+        assert_eq!(Header::parse(&buffer[..], 5), None);
+        assert_eq!(header.emit(&mut buffer[..7]), None);
+    }
+}

@@ -204,3 +204,84 @@ impl Repr {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    const REPR: Repr = Repr {
+        source: [192, 0, 2, 1],
+        destination: [198, 51, 100, 2],
+        total_len: 30,
+        identification: 0x1234,
+        dont_fragment: true,
+        traffic_class: 0xb9,
+        ttl: 64,
+        protocol: 50,
+    };
+
+    fn packet() -> [u8; 40] {
+        let mut packet = [0xa5; 40];
+        assert_eq!(REPR.emit(&mut packet), Some(20));
+        packet
+    }
+
+    #[test]
+    fn round_trip_into_a_dirty_buffer() {
+        let packet = packet();
+        assert_eq!(packet[20..], [0xa5; 20]);
+        assert!(checksum_is_right(&packet));
+        assert_eq!(Repr::parse(&packet), Ok(REPR));
+        assert_eq!(REPR.emit(&mut [0; 19]), None);
+    }
+
+    #[test]
+    fn changes_keep_the_checksum_right() {
+        let mut packet = packet();
+        for value in 0..=255 {
+            let header = Header::new_checked_mut(&mut packet).unwrap();
+            header.set_ttl(value);
+            header.set_traffic_class(value);
+            assert!(checksum_is_right(&packet), "{value}");
+            for ecn in 0..4 {
+                let header = Header::new_checked_mut(&mut packet).unwrap();
+                header.set_ecn(ecn);
+                assert_eq!(header.traffic_class, value & 0xfc | ecn);
+                assert!(checksum_is_right(&packet));
+            }
+        }
+        packet[3] ^= 1;
+        assert!(!checksum_is_right(&packet));
+    }
+
+    #[test]
+    fn lengths_are_compared() {
+        let good = packet();
+        assert_eq!(Header::new_checked(&good[..19]).err(), Some(DropReason::Runt));
+        assert_eq!(Header::new_checked(&good[..29]).err(), Some(DropReason::BadIpLength));
+        for first in 0..=255_u8 {
+            let mut packet = good;
+            packet[0] = first;
+            let expected = match (first >> 4, first & 15) {
+                (4, 5..=7) => None,
+                (4, 8..=10) => Some(DropReason::BadIpLength),
+                (4, _) => Some(DropReason::BadIpHeaderLength),
+                _ => Some(DropReason::BadIpVersion),
+            };
+            assert_eq!(Header::new_checked(&packet).err(), expected, "{first:02x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(mut bytes: Vec<u8>) {
+            let _ = Repr::parse(&bytes);
+            let _ = checksum_is_right(&bytes);
+            if let Ok(header) = Header::new_checked_mut(&mut bytes) {
+                header.set_ttl(1);
+            }
+        }
+    }
+}

@@ -171,3 +171,56 @@ impl Repr {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    const REPR: Repr = Repr {
+        source: [1; 16],
+        destination: [2; 16],
+        payload_len: 10,
+        next_header: 50,
+        hop_limit: 64,
+        traffic_class: 0xb9,
+        flow_label: 0xa_bcde,
+    };
+
+    #[test]
+    fn round_trip_into_a_dirty_buffer() {
+        let mut packet = [0xa5; 60];
+        assert_eq!(REPR.emit(&mut packet), Some(40));
+        assert_eq!(packet[40..], [0xa5; 20]);
+        assert_eq!(Repr::parse(&packet), Ok(REPR));
+        assert_eq!(REPR.emit(&mut packet[..39]), None);
+        assert_eq!(Repr::parse(&packet[..39]), Err(DropReason::Runt));
+        assert_eq!(Repr::parse(&packet[..49]), Err(DropReason::BadIpLength));
+        packet[0] = 0x45;
+        assert_eq!(Repr::parse(&packet), Err(DropReason::BadIpVersion));
+    }
+
+    #[test]
+    fn the_class_is_set_and_nothing_else() {
+        let mut packet = [0; 50];
+        REPR.emit(&mut packet).unwrap();
+        for value in 0..=255 {
+            let header = Header::new_checked_mut(&mut packet).unwrap();
+            header.set_traffic_class(value);
+            assert_eq!((header.traffic_class(), header.flow_label()), (value, 0xa_bcde));
+            for ecn in 0..4 {
+                header.set_ecn(ecn);
+                assert_eq!(header.traffic_class(), value & 0xfc | ecn);
+            }
+        }
+        assert_eq!(Repr::parse(&packet), Ok(Repr { traffic_class: 0xff, ..REPR }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes: Vec<u8>) {
+            let _ = Repr::parse(&bytes);
+        }
+    }
+}

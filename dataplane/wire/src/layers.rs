@@ -341,3 +341,180 @@ pub fn addresses_v6<B: Bytes + ?Sized>(frame: &B) -> Option<Addresses> {
     let destination = frame.read(offset.wrapping_add(24))?;
     Some(Addresses::V6 { source, destination })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn v4_frame(tags: &[u16], ihl: u8, fragment: u16, payload: usize) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        for tpid in tags {
+            frame.extend_from_slice(&tpid.to_be_bytes());
+            frame.extend_from_slice(&[0x20, 9]);
+        }
+        frame.extend_from_slice(&ethernet::IPV4.to_be_bytes());
+        let total_len = u16::from(ihl.max(5)) * 4 + payload as u16;
+        let [l0, l1] = total_len.to_be_bytes();
+        let [f0, f1] = fragment.to_be_bytes();
+        frame.extend_from_slice(&[0x40 | ihl, 0xb8, l0, l1, 0, 0, f0, f1, 7, UDP, 0, 0]);
+        frame.extend_from_slice(&[192, 0, 2, 1, 198, 51, 100, 2]);
+        frame.resize(14 + 4 * tags.len() + usize::from(total_len), 0x11);
+        frame
+    }
+
+    fn v6_frame(next: u8, rest: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend_from_slice(&ethernet::IPV6.to_be_bytes());
+        let [l0, l1] = (rest.len() as u16).to_be_bytes();
+        frame.extend_from_slice(&[0x6b, 0x80, 0, 0, l0, l1, next, 9]);
+        frame.extend_from_slice(&[0x20; 16]);
+        frame.extend_from_slice(&[0x30; 16]);
+        frame.extend_from_slice(rest);
+        frame
+    }
+
+    fn chain(kinds: &[u8], last: u8) -> Vec<u8> {
+        let mut rest = Vec::new();
+        for index in 0..kinds.len() {
+            let next = kinds.get(index + 1).copied().unwrap_or(last);
+            rest.extend_from_slice(&[next, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        v6_frame(kinds[0], &rest)
+    }
+
+    fn parsed(frame: &[u8]) -> Result<Layers, DropReason> {
+        parse(frame, frame.len())
+    }
+
+    #[test]
+    fn tags_options_and_padding() {
+        for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x9100, 0x8100]] {
+            for ihl in 5..=15_u8 {
+                let mut frame = v4_frame(tags, ihl, 0, 12);
+                let len = frame.len();
+                frame.extend_from_slice(&[0; 30]);
+                let layers = parsed(&frame).unwrap();
+                assert_eq!(usize::from(layers.l3_offset), 14 + 4 * tags.len());
+                assert_eq!(layers.l4_offset, layers.l3_offset + u16::from(ihl) * 4);
+                assert_eq!(layers.l3_end(), len, "padding is not in it");
+                assert_eq!(layers.ip.payload_len(), 12);
+                assert_eq!((layers.ip.traffic_class, layers.ip.ttl), (0xb8, 7));
+                assert_eq!(layers.ports(&frame[..]), Some((0x1111, 0x1111)));
+                let seen: Vec<u16> = layers.tags.as_slice().iter().map(|tag| tag.tpid).collect();
+                assert_eq!(seen, tags);
+                assert_eq!(parsed(&frame[..len - 1]), Err(DropReason::BadIpLength));
+            }
+        }
+        assert_eq!(parsed(&v4_frame(&[0x8100; 3], 5, 0, 0)), Err(DropReason::BadVlan));
+        for ihl in 0..5 {
+            let frame = v4_frame(&[], ihl, 0, 40);
+            assert_eq!(parsed(&frame), Err(DropReason::BadIpHeaderLength));
+        }
+    }
+
+    #[test]
+    fn several_buffers_show_only_the_first() {
+        let frame = v4_frame(&[], 5, 0, 6000);
+        let linear = &frame[..200];
+        assert_eq!(parse(linear, frame.len()).unwrap().ip.total_len, 6020);
+        assert_eq!(parse(linear, 200), Err(DropReason::BadIpLength));
+    }
+
+    #[test]
+    fn a_fragment_has_no_ports() {
+        for (field, is_fragment, first) in [
+            (0x0000, false, false),
+            (0x4000, false, false),
+            (0x2000, true, true),
+            (0x2001, true, false),
+            (0x0001, true, false),
+        ] {
+            let frame = v4_frame(&[], 5, field, 12);
+            let layers = parsed(&frame).unwrap();
+            assert_eq!((layers.ip.is_fragment, layers.ip.first_fragment), (is_fragment, first));
+            assert_eq!(layers.ports(&frame[..]).is_some(), !is_fragment);
+        }
+        for (field, is_fragment, first) in
+            [(0, false, false), (1, true, true), (8, true, false), (9, true, false)]
+        {
+            let mut rest = vec![UDP, 0, 0, field, 0, 0, 0, 1];
+            rest.extend_from_slice(&[0x11; 8]);
+            let frame = v6_frame(ipv6::FRAGMENT, &rest);
+            let layers = parsed(&frame).unwrap();
+            assert_eq!((layers.ip.is_fragment, layers.ip.first_fragment), (is_fragment, first));
+            assert_eq!((layers.ip.header_len, layers.ip.protocol), (48, UDP));
+            assert_eq!(layers.ports(&frame[..]).is_some(), !is_fragment);
+        }
+    }
+
+    #[test]
+    fn what_follows_in_a_later_ipv6_fragment_is_not_read() {
+        let mut rest = vec![ipv6::DESTINATION_OPTIONS, 0, 1, 0, 0, 0, 0, 1];
+        rest.extend_from_slice(&[0xff; 8]);
+        let layers = parsed(&v6_frame(ipv6::FRAGMENT, &rest)).unwrap();
+        assert_eq!(layers.ip.protocol, ipv6::DESTINATION_OPTIONS);
+        assert_eq!(layers.ip.payload_len(), 8);
+    }
+
+    #[test]
+    fn extension_headers_in_order_and_bounded() {
+        let ok = |kinds: &[u8]| parsed(&chain(kinds, ESP)).map(|layers| layers.ip.protocol);
+        assert_eq!(ok(&[0]), Ok(ESP));
+        assert_eq!(ok(&[0, 60, 43, 60, 44, 60, 43, 60]), Ok(ESP), "{MAX_EXTENSIONS} of them");
+        assert_eq!(ok(&[43, 60, 60]), Ok(ESP));
+        for kinds in [
+            &[60, 0][..],
+            &[0, 0],
+            &[60; 4],
+            &[0, 60, 60, 60, 60],
+            &[44, 44],
+            &[44, 60, 60, 60, 60],
+        ] {
+            assert_eq!(ok(kinds), Err(DropReason::BadExtension), "{kinds:?}");
+        }
+        let layers = parsed(&chain(&[60], 59)).unwrap();
+        assert_eq!((layers.ip.protocol, layers.ip.payload_len()), (59, 0));
+        // A header that is longer than the packet.
+        let frame = v6_frame(60, &[ESP, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(parsed(&frame), Err(DropReason::BadExtension));
+        assert!(matches!(addresses_v6(&frame[..]), Some(Addresses::V6 { .. })));
+    }
+
+    #[test]
+    fn other_frames_are_named() {
+        assert_eq!(parsed(&[0; 13]), Err(DropReason::Runt));
+        let mut frame = v4_frame(&[], 5, 0, 12);
+        frame[13] = 6;
+        assert_eq!(parsed(&frame), Err(DropReason::BadEtherType));
+        frame[12..14].copy_from_slice(&ethernet::IPV6.to_be_bytes());
+        assert_eq!(parsed(&frame), Err(DropReason::BadIpVersion));
+        assert_eq!(parse_packet(&frame[14..], 32).unwrap().l3_offset, 0);
+        assert_eq!(parse_packet(&[0x50; 40][..], 40), Err(DropReason::BadIpVersion));
+        assert_eq!(parse_packet(&[][..], 0), Err(DropReason::Runt));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived_and_lengths_hold(
+            mut frame: Vec<u8>, ethertype in prop::sample::select(vec![0x0800_u16, 0x86dd, 0x8100]),
+            version in 4..7_u8, extra in 0..3000_usize,
+        ) {
+            if frame.len() > 14 {
+                frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+                frame[14] = version << 4 | frame[14] & 15;
+            }
+            let frame_len = frame.len() + extra;
+            if let Ok(layers) = parse(&frame[..], frame_len) {
+                prop_assert!(layers.l3_end() <= frame_len);
+                prop_assert!(u32::from(layers.ip.header_len) <= layers.ip.total_len);
+                prop_assert_eq!(layers.l3_offset + layers.ip.header_len, layers.l4_offset);
+                prop_assert!(layers.ip.is_fragment || !layers.ip.first_fragment);
+                let _ = layers.ports(&frame[..]);
+            }
+            let _ = parse_packet(&frame[..], frame_len);
+        }
+    }
+}

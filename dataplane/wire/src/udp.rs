@@ -131,3 +131,61 @@ impl Repr {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    const V4: Addresses = Addresses::V4 { source: [192, 0, 2, 1], destination: [192, 0, 2, 2] };
+    const V6: Addresses = Addresses::V6 { source: [1; 16], destination: [2; 16] };
+
+    #[test]
+    fn round_trip_into_a_dirty_buffer() {
+        let repr = Repr { source_port: 4500, destination_port: 1025, len: 20 };
+        let mut datagram = [0xa5; 20];
+        assert_eq!(repr.emit(&mut datagram), Some(8));
+        assert_eq!(datagram[8..], [0xa5; 12]);
+        assert_eq!(Repr::parse(&datagram), Ok(repr));
+        assert_eq!(Repr::parse(&datagram[..19]), Err(DropReason::BadUdpLength));
+        assert_eq!(Repr::parse(&datagram[..7]), Err(DropReason::Runt));
+        assert_eq!(repr.emit(&mut datagram[..7]), None);
+        assert!(checksum_is_right(&V4, &datagram), "none is right");
+    }
+
+    #[test]
+    fn a_computed_zero_is_sent_as_ones() {
+        // The payload is what makes the sum over everything else come to 0xffff.
+        let mut datagram = [0; 10];
+        Repr { source_port: 1, destination_port: 2, len: 10 }.emit(&mut datagram).unwrap();
+        fill_checksum(&V6, &mut datagram).unwrap();
+        let [c0, c1] = [datagram[6], datagram[7]];
+        datagram[8..].copy_from_slice(&[c0, c1]);
+        fill_checksum(&V6, &mut datagram).unwrap();
+        assert_eq!(datagram[6..8], [0xff, 0xff]);
+        assert!(checksum_is_right(&V6, &datagram));
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_is_noticed(mut datagram in prop::collection::vec(any::<u8>(), 8..200),
+                                    at: prop::sample::Index, bit in 0..8_u8) {
+            for addresses in [V4, V6] {
+                fill_checksum(&addresses, &mut datagram).unwrap();
+                prop_assert!(checksum_is_right(&addresses, &datagram));
+                let at = at.index(datagram.len());
+                datagram[at] ^= 1 << bit;
+                let none = datagram[6..8] == [0, 0];
+                prop_assert_eq!(checksum_is_right(&addresses, &datagram), none);
+                datagram[at] ^= 1 << bit;
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes: Vec<u8>) {
+            let _ = Repr::parse(&bytes);
+            let _ = checksum_is_right(&V6, &bytes);
+        }
+    }
+}

@@ -211,3 +211,111 @@ impl<B: Bytes + ?Sized, T: Tables> Question<'_, B, T> {
 }
 
 const _: () = assert!(size_of::<IpLayer>() <= 64, "it lives on the 512 bytes of a BPF stack");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spi::SpiParts;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    const OUTER: [u8; 4] = [203, 0, 113, 1];
+
+    /// One outer address; 10.0.0.0/8 is the far side, 11.0.0.0/8 the near side.
+    struct Plain(SteerConfig);
+
+    impl Tables for Plain {
+        fn config(&self) -> Option<SteerConfig> {
+            Some(self.0)
+        }
+        fn is_outer(&self, address: &[u8; 16]) -> bool {
+            *address == v4_mapped(OUTER)
+        }
+        fn static_spi(&self, _spi: [u8; 4]) -> Option<u32> {
+            None
+        }
+        fn prefix4(&self, address: [u8; 4]) -> Option<PrefixValue> {
+            let flags = match address[0] {
+                10 => PREFIX_REMOTE,
+                11 => PREFIX_LOCAL,
+                _ => return None,
+            };
+            Some(PrefixValue { flags, worker: WORKER_BY_FLOW })
+        }
+        fn prefix6(&self, _address: [u8; 16]) -> Option<PrefixValue> {
+            None
+        }
+    }
+
+    fn tables(workers: u32, spi_key: [u32; 4]) -> Plain {
+        Plain(SteerConfig { version: STEER_VERSION, workers, member: 1, static_spis: 0, spi_key })
+    }
+
+    fn frame(protocol: u8, destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend_from_slice(&ethernet::IPV4.to_be_bytes());
+        let [l0, l1] = (20 + payload.len() as u16).to_be_bytes();
+        frame.extend_from_slice(&[0x45, 0, l0, l1, 0, 0, 0, 0, 9, protocol, 0, 0, 192, 0, 2, 9]);
+        frame.extend_from_slice(&destination);
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    fn port(roles: u32) -> Option<PortValue> {
+        Some(PortValue { index: 0, roles })
+    }
+
+    proptest! {
+        #[test]
+        fn esp_goes_to_the_worker_in_its_spi(
+            key: [u32; 4], workers in 1..=MAX_WORKERS, worker: u8, slot in 0..1_u32 << 20, in_udp: bool,
+        ) {
+            let parts = SpiParts { member: 1, worker, slot };
+            let Some(spi) = SpiKey(key).seal(parts) else { return Ok(()) };
+            let mut payload = spi.to_be_bytes().to_vec();
+            payload.extend_from_slice(&[7; 40]);
+            let (kind, frame) = if in_udp {
+                let datagram = [&[0, 9, 0x11, 0x94, 0, 52, 0, 0][..], &payload].concat();
+                (Kind::EspUdp, frame(layers::UDP, OUTER, &datagram))
+            } else {
+                (Kind::Esp, frame(layers::ESP, OUTER, &payload))
+            };
+            let verdict = classify(&frame[..], frame.len(), port(ROLE_OUTER), &tables(workers, key));
+            let Verdict::Redirect { worker: to, kind: what } = verdict else {
+                panic!("{verdict:?}");
+            };
+            prop_assert_eq!(what, kind);
+            prop_assert!(to < workers);
+            prop_assert!(to == u32::from(worker) || u32::from(worker) >= workers);
+        }
+
+        #[test]
+        fn prefixes_hold_on_the_port_of_their_side(
+            first in 9..13_u8, protocol: u8, payload: Vec<u8>, roles in 0..4_u32,
+        ) {
+            let frame = frame(protocol, [first, 1, 2, 3], &payload);
+            let verdict = classify(&frame[..], frame.len(), port(roles), &tables(4, [0; 4]));
+            let steered = first == 10 && roles & ROLE_INNER != 0 || first == 11 && roles & ROLE_OUTER != 0;
+            match verdict {
+                Verdict::Redirect { worker, kind } => {
+                    prop_assert!(steered && worker < 4 && kind == Kind::Clear);
+                }
+                Verdict::Pass(_) => prop_assert!(!steered),
+                Verdict::Drop(_) => prop_assert!(false, "nothing here is dropped"),
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_survived(mut bytes: Vec<u8>, ipv6: bool, roles in 0..4_u32, extra in 0..9000_usize) {
+            if let Some(at) = bytes.get_mut(12..15) {
+                let (high, low, version) = if ipv6 { (0x86, 0xdd, 0x60) } else { (8, 0, 0x45) };
+                at.copy_from_slice(&[high, low, version]);
+            }
+            let tables = tables(4, [1, 2, 3, 4]);
+            let decision = decide(&bytes[..], bytes.len() + extra, port(roles), &tables);
+            prop_assert!(decision.counter < crate::verdict::COUNTERS);
+            prop_assert_eq!(Verdict::from(decision).counter(), decision.counter);
+        }
+    }
+}

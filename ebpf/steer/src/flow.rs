@@ -69,3 +69,49 @@ pub fn hash_spi(spi: u32) -> u32 {
 pub const fn spread(hash: u32, workers: u32) -> u32 {
     if workers == 0 { 0 } else { hash % workers }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+    use xswan_wire::layers;
+
+    fn packet(fragment: u16, port: u16) -> Vec<u8> {
+        let [f0, f1] = fragment.to_be_bytes();
+        let [p0, p1] = port.to_be_bytes();
+        let mut packet = std::vec![0x45, 0, 0, 28, 0, 0, f0, f1, 9, 17, 0, 0];
+        packet.extend_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2, p0, p1, 0, 80, 0, 8, 0, 0]);
+        packet
+    }
+
+    fn hash_of(packet: &[u8]) -> u32 {
+        hash(packet, &layers::parse_packet(packet, packet.len()).unwrap())
+    }
+
+    #[test]
+    fn fragments_stick_together_and_flows_do_not() {
+        let first = hash_of(&packet(0x2000, 1000));
+        for port in 0..100 {
+            assert_eq!(hash_of(&packet(0x2000, port)), first);
+            assert_eq!(hash_of(&packet(0x0007, port)), first);
+        }
+        assert_ne!(hash_of(&packet(0, 1)), hash_of(&packet(0, 2)));
+    }
+
+    #[test]
+    fn flows_and_spis_are_spread_evenly() {
+        let (mut flows, mut spis) = ([0_u32; 4], [0_u32; 4]);
+        for number in 0..8000_u16 {
+            flows[spread(hash_of(&packet(0, number)), 4) as usize] += 1;
+            spis[spread(hash_spi(0x1000 + u32::from(number)), 4) as usize] += 1;
+        }
+        for count in flows.into_iter().chain(spis) {
+            assert!((1800..2200).contains(&count), "{flows:?} {spis:?}");
+        }
+    }
+
+    #[test]
+    fn no_workers_is_worker_zero() {
+        assert_eq!(spread(7, 0), 0);
+    }
+}

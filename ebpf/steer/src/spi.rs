@@ -77,3 +77,26 @@ impl SpiKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn open_undoes_seal(key: [u32; 4], member in 0..16_u8, worker: u8, slot in 0..1_u32 << SLOT_BITS) {
+            let parts = SpiParts { member, worker, slot };
+            match SpiKey(key).seal(parts) {
+                Some(spi) => prop_assert_eq!(SpiKey(key).open(spi), parts),
+                // Only what opens from a reserved number is refused.
+                None => prop_assert!((0..FIRST_SPI).any(|spi| SpiKey(key).open(spi) == parts)),
+            }
+        }
+
+        #[test]
+        fn two_spis_never_open_alike(key: [u32; 4], a: u32, b: u32) {
+            prop_assert_eq!(a == b, SpiKey(key).open(a) == SpiKey(key).open(b));
+        }
+    }
+}
