@@ -125,7 +125,7 @@ pub fn prepare<A, L: LeaseStore>(
         return Err(DropReason::TooBig);
     }
     let out = out.get_mut(..plan.total_len).ok_or(DropReason::FrameViolation)?;
-    let sequence = sa.sequence.next()?;
+    let sequence = sa.sequence.take()?;
     match sa.mode {
         Mode::Tunnel => write_outer(sa, &layers, inner, sequence, out),
         Mode::Transport => write_own_header(sa, inner, &plan, out),

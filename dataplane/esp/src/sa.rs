@@ -221,6 +221,7 @@ pub struct Counters {
 impl Counters {
     /// Counts a drop under what it says about the SA.
     #[inline]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most reasons say nothing of the SA")]
     pub fn note(&mut self, reason: DropReason) {
         let counter = match reason {
             DropReason::AuthFail => &mut self.auth_fail,

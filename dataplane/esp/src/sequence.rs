@@ -59,7 +59,7 @@ impl<L: LeaseStore> SequenceSpace<L> {
     /// # Errors
     /// [`DropReason::SequenceExhausted`]: the counter never cycles (RFC 4303 section 3.3.3).
     #[inline]
-    pub fn next(&mut self) -> Result<u64, DropReason> {
+    pub fn take(&mut self) -> Result<u64, DropReason> {
         let next = self.last.checked_add(1).filter(|&next| next <= self.limit);
         let next = next.ok_or(DropReason::SequenceExhausted)?;
         if next > self.leased {
@@ -115,14 +115,14 @@ mod tests {
         let mut space = SequenceSpace::resume(false, soft, u64::from(u32::MAX) - 12, Unleased);
         let mut soft_seen_at = None;
         for expected in u64::from(u32::MAX) - 11..=u64::from(u32::MAX) {
-            assert_eq!(space.next(), Ok(expected));
+            assert_eq!(space.take(), Ok(expected));
             if space.past_soft() && soft_seen_at.is_none() {
                 soft_seen_at = Some(expected);
             }
         }
         assert_eq!(soft_seen_at, Some(soft), "rekey is due before exhaustion");
         for _ in 0..3 {
-            assert_eq!(space.next(), Err(DropReason::SequenceExhausted));
+            assert_eq!(space.take(), Err(DropReason::SequenceExhausted));
         }
         assert_eq!(space.last(), u64::from(u32::MAX));
     }
@@ -133,10 +133,10 @@ mod tests {
             let mut log = Log::default();
             let mut space = SequenceSpace::resume(true, u64::MAX, u64::MAX - k, &mut log);
             for step in 1..=k {
-                assert_eq!(space.next(), Ok(u64::MAX - k + step));
+                assert_eq!(space.take(), Ok(u64::MAX - k + step));
             }
-            assert_eq!(space.next(), Err(DropReason::SequenceExhausted));
-            assert_eq!(space.next(), Err(DropReason::SequenceExhausted));
+            assert_eq!(space.take(), Err(DropReason::SequenceExhausted));
+            assert_eq!(space.take(), Err(DropReason::SequenceExhausted));
             assert!(log.0.iter().all(|&lease| lease == u64::MAX), "a lease never wraps");
         }
     }
@@ -146,7 +146,7 @@ mod tests {
         let mut log = Log::default();
         let mut space = SequenceSpace::new(true, u64::MAX, &mut log);
         for expected in 1..=5000_u64 {
-            let number = space.next().unwrap();
+            let number = space.take().unwrap();
             assert_eq!(number, expected);
             assert!(number <= space.leased());
             assert_eq!(space.store.0.last(), Some(&space.leased()));
@@ -158,11 +158,11 @@ mod tests {
     fn a_successor_starts_above_the_lease() {
         let mut log = Log::default();
         let mut space = SequenceSpace::new(false, u64::MAX, &mut log);
-        let mut used: Vec<u64> = (0..37).map(|_| space.next().unwrap()).collect();
+        let mut used: Vec<u64> = (0..37).map(|_| space.take().unwrap()).collect();
         for _ in 0..20 {
             let lease = *log.0.last().unwrap();
             let mut space = SequenceSpace::resume(false, u64::MAX, lease, &mut log);
-            used.extend((0..37).map(|_| space.next().unwrap()));
+            used.extend((0..37).map(|_| space.take().unwrap()));
         }
         let mut unique = used.clone();
         unique.dedup();
