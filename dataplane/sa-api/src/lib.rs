@@ -67,3 +67,12 @@ pub use steering::{SteerMaps, SteerPrefix};
 pub fn clock_ms() -> u64 {
     sys::boot_time_ms()
 }
+
+/// For a process that holds keys: no core dumps, and no tracing by others of the same user.
+/// Before the first key is read.
+///
+/// # Errors
+/// The kernel's.
+pub fn disable_core_dumps() -> std::io::Result<()> {
+    sys::disable_core_dumps()
+}

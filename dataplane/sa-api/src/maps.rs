@@ -329,6 +329,21 @@ impl SharedMaps {
         Self::assemble(header, map, None)
     }
 
+    /// Overwrites every table but the replay arena with `bytes`, repeated: the other side gone
+    /// mad, for fuzzing.
+    #[doc(hidden)]
+    pub fn scribble(&self, bytes: &[u8]) {
+        let tables = [&self.sa_in, &self.sa_out, &self.policy, &self.doorbell, &self.events];
+        let words = tables.into_iter().flat_map(|table| table.words());
+        for (word, chunk) in words.zip(bytes.chunks(8).cycle()) {
+            let mut octets = [0; 8];
+            for (to, from) in octets.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            word.store(u64::from_le_bytes(octets), Ordering::Relaxed);
+        }
+    }
+
     fn assemble(
         header: Header,
         map: impl Fn(Layout) -> Result<Mapping, OpenError>,
@@ -572,6 +587,31 @@ impl SharedMaps {
     pub fn replay_range(&self, slot: u32) -> Option<(u32, u32)> {
         let half = ConfigHalf::of(self.sa_in.record(slot)?)?;
         Some(replay_range(&half.peek())).filter(|(_, len)| *len > 0)
+    }
+
+    /// The SPI of the SA that an inbound slot held before it was retired; `None` if the slot
+    /// holds one, never did, or is being written.
+    #[must_use]
+    pub fn inbound_retired_spi(&self, slot: u32) -> Option<u32> {
+        let (_, body) = ConfigHalf::of(self.sa_in.record(slot)?)?.read()?;
+        let (state, spi) = state_of(&body);
+        (state == STATE_RETIRED).then_some(spi)
+    }
+
+    /// Control only: forgets whose live half and replay window a free inbound slot holds, so
+    /// that the range can be given to another SA. False if the slot is not free. What is
+    /// forgotten is not recognised when it comes back: the last resort when the arena is full.
+    pub fn forget_inbound(&self, slot: u32) -> bool {
+        let half = self.sa_in.record(slot).and_then(ConfigHalf::of);
+        let free = slot_state(&self.sa_in, slot) == Some(SlotState::Free);
+        let Some(half) = half.filter(|_| free) else { return false };
+        half.set_identity(0);
+        let generation = half.write(&[0; crate::record::BODY_WORDS]);
+        // The slot has no owner: nobody else would acknowledge.
+        if let Some(live) = self.inbound_live(slot) {
+            live.acknowledge(generation);
+        }
+        true
     }
 
     fn check(&self, spi: u32, worker: u16, key: &Key, len: usize) -> Result<(), PublishError> {

@@ -362,3 +362,13 @@ pub(crate) fn random(buffer: &mut [u8]) -> io::Result<()> {
     let got = unsafe { libc::getrandom(buffer.as_mut_ptr().cast(), buffer.len(), 0) };
     if usize::try_from(got) == Ok(buffer.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// No core dumps, and no other process of the same user may read this one's memory.
+pub(crate) fn disable_core_dumps() -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    let undumpable = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` is a live rlimit that the call only reads.
+    let limited = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
+    if undumpable == 0 && limited == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,15 @@
+//! `xswan-control`: policies and SAs, from the configuration into the shared maps.
+//!
+//! What ought to be is computed first ([`wanted`]), from the configuration alone. Then it is
+//! compared with what is ([`install`], [`steering`]), and only differences are written. A
+//! start, a restart after kill -9 and a reload are therefore the same thing, and tunnels
+//! that are as wanted are not touched by any of them. [`daemon`] is the shell around it.
+#![forbid(unsafe_code)]
+
+pub mod daemon;
+pub mod install;
+pub mod listing;
+pub mod replay_arena;
+pub mod spi;
+pub mod steering;
+pub mod wanted;
