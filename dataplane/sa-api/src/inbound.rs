@@ -68,6 +68,13 @@ pub(crate) fn replay_range(body: &Body) -> (u32, u32) {
     codec::unpack32(*replay)
 }
 
+/// The owner in a body of either direction, of an SA present or retired.
+pub(crate) fn worker_of(body: &Body) -> u16 {
+    let [_, _, ports, ..] = body;
+    let [_, _, worker, _] = codec::unpack16(*ports);
+    worker
+}
+
 /// State and SPI of a body of either direction.
 pub(crate) fn state_of(body: &Body) -> (u32, u32) {
     let [state, ..] = body;

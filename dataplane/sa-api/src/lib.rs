@@ -40,6 +40,8 @@ pub mod lock;
 mod mapping;
 mod maps;
 pub mod outbound;
+#[cfg(test)]
+mod pinned_tests;
 pub mod policy;
 mod record;
 pub mod replay;

@@ -4,6 +4,7 @@ use crate::algorithm::Key;
 use crate::header::{Difference, Geometry, HEADER_LEN, Header, LAYOUT_VERSION};
 use crate::inbound::{
     InboundConfig, KEY_WORD, STATE_EMPTY, STATE_PRESENT, STATE_RETIRED, replay_range, state_of,
+    worker_of,
 };
 use crate::live::{InLive, OutLive};
 use crate::mapping::Mapping;
@@ -474,17 +475,21 @@ impl SharedMaps {
         let half = ConfigHalf::of(record).ok_or(PublishError::NoSuchSlot)?;
         let identity = self.identity(config.spi, &config.key);
         let state = slot_state(&self.sa_in, slot).ok_or(PublishError::NoSuchSlot)?;
-        let old_range = replay_range(&half.peek());
+        let old = half.peek();
+        let old_range = replay_range(&old);
         let new_range = (config.replay_offset, config.replay_len);
         let same = self.heal(&half) == identity;
         match (same, state) {
             // The same SA, wherever its worker is with it: the state goes on.
-            (true, _) if old_range == new_range => {}
+            (true, SlotState::Free) if old_range == new_range => {}
             (true, SlotState::Free) => {
                 // Another window: what is known of the old one is its top.
                 let floor = self.replay_floor(old_range);
                 self.reset_replay(new_range, floor);
             }
+            // Two workers must not have it at once.
+            (true, _) if worker_of(&old) != config.worker => return Err(PublishError::Busy),
+            (true, _) if old_range == new_range => {}
             (true, _) => return Err(PublishError::ReplayRange),
             (false, SlotState::Free) => {
                 half.set_identity(0);
@@ -511,12 +516,15 @@ impl SharedMaps {
         let half = ConfigHalf::of(record).ok_or(PublishError::NoSuchSlot)?;
         let identity = self.identity(config.spi, &config.key);
         let state = slot_state(&self.sa_out, slot).ok_or(PublishError::NoSuchSlot)?;
-        if self.heal(&half) != identity {
-            if state != SlotState::Free {
-                return Err(PublishError::Busy);
+        match (self.heal(&half) == identity, state) {
+            (true, SlotState::Free) => {}
+            // Two workers must not have it at once.
+            (true, _) if worker_of(&half.peek()) == config.worker => {}
+            (false, SlotState::Free) => {
+                half.set_identity(0);
+                reset_live(record);
             }
-            half.set_identity(0);
-            reset_live(record);
+            _ => return Err(PublishError::Busy),
         }
         Ok(publish(&half, config.to_body(), identity))
     }

@@ -299,3 +299,46 @@ impl EventReceiver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Region;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    proptest! {
+        /// Whatever the other side writes into the shared page: bounded work, no panic, and
+        /// the ring works again afterwards.
+        #[test]
+        fn xsk_20_hostile_indices(head in any::<u64>(), tail in any::<u64>(), lost in any::<u64>(),
+                                  seen in any::<u64>(), words in any::<[u64; 8]>()) {
+            let region = Arc::new(Region::anonymous(RING_WORDS).expect("memory"));
+            let mapping = Mapping::new(region, RING_WORDS);
+            for (place, value) in [(HEAD, head), (TAIL, tail), (LOST, lost), (LOST_SEEN, seen)] {
+                mapping.words()[place].store(value, Ordering::Relaxed);
+            }
+            for (word, value) in mapping.words()[ENTRIES..].iter().zip(words) {
+                word.store(value, Ordering::Relaxed);
+            }
+            let sender = DoorbellSender::of(&mapping).expect("long enough");
+            let mut receiver = DoorbellReceiver::of(&mapping).expect("long enough");
+            sender.ring(Ring::Policies);
+            let mut polls = 0;
+            while receiver.poll().is_some() {
+                polls += 1;
+                prop_assert!(polls <= RING_ENTRIES + 3);
+            }
+            sender.ring(Ring::Inbound(5));
+            prop_assert_eq!(receiver.poll(), Some(Ring::Inbound(5)));
+            prop_assert_eq!(receiver.poll(), None);
+            let mut events = EventReceiver::of(&mapping, 0).expect("long enough");
+            mapping.words()[HEAD].store(head, Ordering::Relaxed);
+            let mut polls = 0;
+            while events.poll().is_some() {
+                polls += 1;
+                prop_assert!(polls <= RING_ENTRIES + 3);
+            }
+        }
+    }
+}
