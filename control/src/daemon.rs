@@ -127,6 +127,11 @@ impl Control {
         }
         self.config = config;
         self.reloads += 1;
+        // A new key is a new life.
+        let same = |spi: &u32| {
+            key_of(&old, *spi).is_some() && key_of(&old, *spi) == key_of(&self.wanted, *spi)
+        };
+        self.expired.retain(same);
         let names = |wanted: &Wanted| {
             let name =
                 |child: &crate::wanted::WantedChild| format!("{}.{}", child.connection, child.name);
@@ -204,6 +209,17 @@ impl Control {
             "warnings": self.config.warnings,
         })
     }
+}
+
+/// The key of the SA of this SPI, in whichever direction.
+fn key_of(wanted: &Wanted, spi: u32) -> Option<&xswan_sa_api::Key> {
+    wanted.children.iter().filter_map(|child| child.sas.as_ref()).find_map(|(inbound, outbound)| {
+        if inbound.spi == spi {
+            Some(&inbound.key)
+        } else {
+            (outbound.spi == spi).then_some(&outbound.key)
+        }
+    })
 }
 
 fn note(event: Event, expired: &mut HashSet<u32>) {

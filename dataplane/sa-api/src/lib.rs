@@ -39,10 +39,12 @@ pub mod live;
 pub mod lock;
 mod mapping;
 mod maps;
+mod open;
 pub mod outbound;
 #[cfg(test)]
 mod pinned_tests;
 pub mod policy;
+mod publish;
 mod record;
 pub mod replay;
 pub mod ring;
@@ -54,9 +56,11 @@ pub use header::{Geometry, LAYOUT_VERSION};
 pub use inbound::{InboundConfig, InboundFlags};
 pub use live::{InCounters, InLive, OutCounters, OutLive};
 pub use lock::{InstanceLock, LockError, Role};
-pub use maps::{OpenError, PublishError, SharedMaps, SlotState};
+pub use maps::{SharedMaps, SlotState};
+pub use open::OpenError;
 pub use outbound::{DfPolicy, DscpPolicy, OutboundConfig};
 pub use policy::{AddressRange, PolicyAction, PolicyRow, PortRange, Torn};
+pub use publish::PublishError;
 pub use record::Read;
 pub use replay::{ClaimError, ReplayWords, replay_words_for};
 pub use ring::{

@@ -3,7 +3,7 @@
 //! Without the right to mount one, each test says that it is skipped and why.
 
 use crate::header::{HEADER_LEN, Header, LAYOUT_VERSION};
-use crate::maps::OpenError;
+use crate::open::OpenError;
 use crate::steering::SteerPrefix;
 use crate::sys::{self, ElementMap, MapShape, MapType};
 use crate::{

@@ -1,7 +1,7 @@
 //! The steering maps that control fills; the XDP program finds them by name in the same
 //! directory. Layouts are [`xswan_steer::abi`].
 
-use crate::maps::{OpenError, open_or_create_map};
+use crate::open::{OpenError, open_or_create_map};
 use crate::sys::{ElementMap, MapShape, MapType, NO_PREALLOC};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
