@@ -67,7 +67,7 @@ fn bench(arguments: &[String]) -> Result<(), String> {
 
 fn perf(arguments: &[String]) -> Result<(), String> {
     setup::run()?;
-    demo::build_daemons(&["--package", "xswan-perf"])?;
+    demo::build_daemons(&["--package", "xswan-perf", "--bin", "xswan-perf"])?;
     let program = shell::release_dir()?.join("xswan-perf");
     let mut command = std::process::Command::new(program);
     shell::run(command.env("XSWAN_BIN_DIR", shell::release_dir()?).args(arguments))

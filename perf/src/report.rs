@@ -1,0 +1,113 @@
+//! The result as a table for people and as JSON for a later comparison.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+
+use crate::load::RunResult;
+use serde_json::{Value, json};
+use std::process::Command;
+use xswan_testkit::failure::Failure;
+
+/// One run.
+pub struct Row {
+    /// Which load: `flood`, or a share of it.
+    pub load: String,
+    /// Length of the inner IP packet in bytes.
+    pub size: usize,
+    /// What became of it.
+    pub result: RunResult,
+}
+
+impl Row {
+    /// Puts a row together.
+    pub fn new(load: &str, size: usize, result: RunResult) -> Self {
+        Self { load: load.to_owned(), size, result }
+    }
+
+    fn gigabits(&self) -> f64 {
+        self.result.received_pps() * self.size as f64 * 8.0 / 1e9
+    }
+
+    fn latency_us(&self, quantile: f64) -> f64 {
+        self.result.latency_ns.value_at_quantile(quantile) as f64 / 1000.0
+    }
+}
+
+/// Prints the head of the table.
+pub fn heading() {
+    println!(
+        "{:>6} {:>6} {:>11} {:>8} {:>8} {:>10} {:>10} {:>10} {:>10}",
+        "bytes", "load", "packets/s", "Gbit/s", "lost %", "p50 us", "p99 us", "p99.9 us", "max us"
+    );
+}
+
+/// Prints one run.
+pub fn line(row: &Row) {
+    println!(
+        "{:>6} {:>6} {:>11.0} {:>8.3} {:>8.3} {:>10.1} {:>10.1} {:>10.1} {:>10.1}",
+        row.size,
+        row.load,
+        row.result.received_pps(),
+        row.gigabits(),
+        row.result.lost_percent(),
+        row.latency_us(0.5),
+        row.latency_us(0.99),
+        row.latency_us(0.999),
+        row.latency_us(1.0),
+    );
+}
+
+/// Prints cycles a packet of every worker of the first gateway.
+pub fn runtime(answer: Option<&Value>) {
+    let workers = answer.and_then(|answer| answer["workers"].as_array());
+    for worker in workers.into_iter().flatten() {
+        println!(
+            "worker {} on core {}: {} cycles a packet, burst fill {}",
+            worker["worker"], worker["core"], worker["cycles_per_packet"], worker["burst_fill"]
+        );
+    }
+}
+
+/// Prints what went wrong.
+pub fn complain(failure: &Failure) {
+    eprintln!("error: {failure}");
+}
+
+/// Everything, and the machine it was measured on.
+pub fn json(title: &str, rows: &[Row], runtime: Option<&Value>) -> String {
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "bytes": row.size, "load": row.load, "sent": row.result.sent,
+                "received": row.result.received, "packets_per_second": row.result.received_pps(),
+                "inner_gbit_per_second": row.gigabits(), "lost_percent": row.result.lost_percent(),
+                "latency_us": {
+                    "p50": row.latency_us(0.5), "p99": row.latency_us(0.99),
+                    "p99_9": row.latency_us(0.999), "max": row.latency_us(1.0),
+                },
+            })
+        })
+        .collect();
+    let result = json!({
+        "title": title, "rows": rows, "runtime": runtime, "machine": machine(),
+        "sizes": "inner IP packet", "loss": "sender to receiver, both ends' sockets included",
+    });
+    format!("{result:#}\n")
+}
+
+fn machine() -> Value {
+    let first = |path: &str, key: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        line.split_once(':').map(|(_, value)| value.trim().to_owned())
+    };
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let commit = Command::new("git").args(["rev-parse", "HEAD"]).output();
+    json!({
+        "cpu": first("/proc/cpuinfo", "model name"),
+        "microcode": first("/proc/cpuinfo", "microcode"),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "kernel": kernel.trim(),
+        "devices": "veth, 2 queues, offloads off",
+        "commit": commit.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).ok(),
+    })
+}
