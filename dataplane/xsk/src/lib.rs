@@ -32,6 +32,7 @@ mod region;
 pub mod socket;
 pub mod stall;
 pub mod umem;
+mod wait;
 pub mod xsk;
 
 pub use cycles::cycles;
@@ -43,3 +44,4 @@ pub use socket::{
 };
 pub use stall::StallWatch;
 pub use umem::{Census, ChunkSize, MAX_WORKERS, Umem};
+pub use wait::Waiter;

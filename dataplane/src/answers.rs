@@ -1,0 +1,123 @@
+//! What the management socket is told.
+
+use serde_json::{Value, json};
+use xswan_steer::verdict;
+use xswan_wire::DropReason;
+
+use crate::counters::Totals;
+use crate::start::Running;
+
+/// `status`: a line for each part, and whether it is well.
+#[must_use]
+pub fn status(running: &Running, alive: &[bool], devices: &[(String, Result<String, String>)]) -> Value {
+    let line = |component: String, ok: bool, detail: String| {
+        json!({ "component": component, "ok": ok, "detail": detail })
+    };
+    let (inbound, outbound) = running.sadb.count();
+    let detail = format!(
+        "process {}, {inbound} inbound and {outbound} outbound SAs, {}",
+        std::process::id(),
+        running.backend.name()
+    );
+    let mut components = vec![line("dataplane".to_owned(), true, detail)];
+    for (worker, (&alive, core)) in alive.iter().zip(&running.topology.worker_cores).enumerate() {
+        let detail = if alive { format!("on core {core}") } else { "not answering".to_owned() };
+        components.push(line(format!("worker-{worker}"), alive, detail));
+    }
+    for (name, state) in devices {
+        let (ok, detail) = match state {
+            Ok(detail) => (true, detail.clone()),
+            Err(detail) => (false, detail.clone()),
+        };
+        components.push(line(name.clone(), ok, detail));
+    }
+    json!({ "components": components, "warnings": running.topology.warnings(), "notes": running.notes })
+}
+
+/// `runtime`: what each worker has done and what a packet cost.
+#[must_use]
+pub fn runtime(running: &Running) -> Value {
+    let workers: Vec<Value> = running
+        .counters
+        .iter()
+        .zip(&running.topology.worker_cores)
+        .enumerate()
+        .map(|(worker, (counters, core))| {
+            let (totals, drops) = (counters.totals(), counters.drops());
+            runtime_of(worker, *core, &totals, drops.iter().sum())
+        })
+        .collect();
+    let slow = &running.slow_path.counters;
+    let load = |counter: &std::sync::atomic::AtomicU64| {
+        counter.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    json!({
+        "workers": workers,
+        "slow_path": {
+            "written": load(&slow.written),
+            "refused": load(&slow.refused),
+            "read": load(&slow.read),
+            "read_dropped": load(&slow.read_dropped),
+        },
+    })
+}
+
+fn runtime_of(worker: usize, core: usize, totals: &Totals, drops: u64) -> Value {
+    let per = |what: u64, of: u64| if of == 0 { 0.0 } else { what as f64 / of as f64 };
+    let processed = totals.received + totals.taken_over;
+    json!({
+        "worker": worker,
+        "core": core,
+        "rx": totals.received,
+        "tx": totals.forwarded,
+        "bursts": totals.bursts,
+        "burst_fill": per(totals.received, totals.bursts),
+        "cycles_per_packet": per(totals.busy_cycles, processed),
+        "handoffs": totals.handed_off,
+        "taken_over": totals.taken_over,
+        "punted": totals.punted,
+        "originated": totals.originated,
+        "sealed": totals.sealed,
+        "opened": totals.opened,
+        "drops": drops,
+        "loops": totals.loops,
+        "tx_retries": totals.tx_retries,
+        "tx_wakeups": totals.tx_wakeups,
+        "tx_stalls": totals.tx_stalls,
+        "frames_free": totals.frames_free,
+        "umem_ownership_violation": totals.frame_violations,
+    })
+}
+
+/// `drops`: every reason, and every verdict of the XDP program.
+#[must_use]
+pub fn drops(running: &Running) -> Value {
+    let verdicts = running.steering.statistics();
+    let mut sums = [0_u64; DropReason::COUNT];
+    for counters in &running.counters {
+        for (sum, count) in sums.iter_mut().zip(counters.drops()) {
+            *sum += count;
+        }
+    }
+    // The program's own drops belong to the same catalogue.
+    let steer: Vec<Value> = (0_u32..)
+        .zip(&verdicts)
+        .filter_map(|(index, count)| {
+            let verdict = verdict::Verdict::from_counter(index)?;
+            Some(json!({ "name": verdict.name(), "count": count }))
+        })
+        .collect();
+    let reasons: Vec<Value> = DropReason::ALL
+        .iter()
+        .zip(sums)
+        .map(|(reason, count)| {
+            json!({
+                "name": reason.name(),
+                "xfrm": reason.xfrm_name(),
+                "count": count,
+                "summary": reason.summary(),
+            })
+        })
+        .collect();
+    json!({ "reasons": reasons, "steer": steer })
+}

@@ -1,0 +1,117 @@
+//! What each worker has counted, readable by the main thread at any time.
+//!
+//! One writer, the worker, with relaxed stores once a loop; readers add up.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crossbeam::utils::CachePadded;
+use xswan_wire::DropReason;
+
+macro_rules! counters {
+    ($( $(#[$doc:meta])* $name:ident, )*) => {
+        /// One worker's totals since it started.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct Totals {
+            $( $(#[$doc])* pub $name: u64, )*
+        }
+
+        /// The same in memory that others read.
+        #[derive(Debug, Default)]
+        struct Shared {
+            $( $name: AtomicU64, )*
+        }
+
+        impl Shared {
+            fn store(&self, totals: &Totals) {
+                $( self.$name.store(totals.$name, Relaxed); )*
+            }
+
+            fn load(&self) -> Totals {
+                Totals { $( $name: self.$name.load(Relaxed), )* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames taken from receive rings.
+    received,
+    /// Packets forwarded out of a port.
+    forwarded,
+    /// Frames handed to another worker that owns their SA.
+    handed_off,
+    /// Frames taken over from another worker.
+    taken_over,
+    /// Packets given to the kernel's slow path.
+    punted,
+    /// Packets made here: ICMP errors and the further fragments of cut packets.
+    originated,
+    /// Receive bursts that were not empty.
+    bursts,
+    /// Loops in all.
+    loops,
+    /// Time stamp counter cycles spent in loops that had packets.
+    busy_cycles,
+    /// Transmit ring full or kernel busy, retried in a later loop.
+    tx_retries,
+    /// Wake-ups of the kernel's transmit side.
+    tx_wakeups,
+    /// Descriptors from the kernel that were not ours to have.
+    frame_violations,
+    /// Packets sealed.
+    sealed,
+    /// Packets opened.
+    opened,
+    /// Free frames in this worker's hands.
+    frames_free,
+    /// Queues whose completions have stopped for longer than the deadline.
+    tx_stalls,
+}
+
+/// One worker's counters on cache lines of their own.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    shared: CachePadded<Shared>,
+    drops: CachePadded<[AtomicU64; DropReason::COUNT]>,
+    /// Time stamp counter at the last loop, for the watchdog.
+    heartbeat: CachePadded<AtomicU64>,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self {
+            shared: CachePadded::default(),
+            drops: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))),
+            heartbeat: CachePadded::default(),
+        }
+    }
+}
+
+impl WorkerCounters {
+    /// Publishes; called by the worker alone.
+    pub fn publish(&self, totals: &Totals, drops: &[u64; DropReason::COUNT]) {
+        self.shared.store(totals);
+        for (shared, count) in self.drops.iter().zip(drops) {
+            shared.store(*count, Relaxed);
+        }
+        self.heartbeat.fetch_add(1, Relaxed);
+    }
+
+    /// The totals now.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.shared.load()
+    }
+
+    /// The drops by reason now.
+    #[must_use]
+    pub fn drops(&self) -> [u64; DropReason::COUNT] {
+        std::array::from_fn(|index| self.drops.get(index).map_or(0, |count| count.load(Relaxed)))
+    }
+
+    /// Grows as long as the worker lives.
+    #[must_use]
+    pub fn heartbeat(&self) -> u64 {
+        self.heartbeat.load(Relaxed)
+    }
+}

@@ -1,0 +1,294 @@
+//! The main thread: doorbell, kernel tables, ICMP, management; nothing of it on a packet's way.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use xswan_config::Config;
+use xswan_management::{Call, Limits, Server};
+use xswan_sa_api::{InstanceLock, Role, SharedMaps};
+
+use crate::answers;
+use crate::kernel::mirror::Mirror;
+use crate::kernel::path_mtu::IcmpSockets;
+use crate::kernel::snapshot::Tables;
+use crate::start::{self, Running};
+use crate::steering::Steering;
+
+/// How often the doorbell is answered, in milliseconds: how late a new SA is, at an idle cost
+/// of a thousand short wake-ups a second on the main core.
+const TICK_MS: u64 = 1;
+/// How often ICMP sockets are read, in ticks.
+const ICMP_TICKS: u64 = 10;
+/// ICMP messages taken at once: a flood of them must not hold up the doorbell.
+const ICMP_LIMIT: usize = 64;
+/// How often neighbours in use are confirmed, in seconds: well within the kernel's
+/// garbage collection of entries that it thinks unused (gc_stale_time, 60 s).
+const NEIGHBOUR_REFRESH_S: u64 = 20;
+/// How often workers' heartbeats are looked at, in milliseconds.
+const WATCHDOG_MS: u64 = 500;
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// One line that says why the start was refused.
+pub fn run(file: &Path) -> Result<(), String> {
+    protect_memory()?;
+    let config = Config::load(file).map_err(|error| error.to_string())?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let directory = config.run_directory();
+    let _lock =
+        InstanceLock::acquire(&directory, Role::Dataplane).map_err(|error| error.to_string())?;
+    let maps = SharedMaps::open_or_create(&config.bpf_directory(), &start::geometry(&config))
+        .map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let mirror = Mirror::open().map_err(|error| format!("netlink: {error}"))?;
+        let tables = mirror.read().await.map_err(|error| format!("netlink: {error}"))?;
+        let icmp = IcmpSockets::open()
+            .map_err(|error| format!("raw ICMP sockets: {error}; run as root or with CAP_NET_RAW"))?;
+        let running = start::start(&config, &Arc::new(maps), &tables)?;
+        let core = core_affinity::CoreId { id: running.topology.main_core };
+        core_affinity::set_for_current(core);
+        drop_capabilities();
+        announce(&running);
+        let server = Server::bind(&directory.join("dataplane.sock"), Limits::default())
+            .map_err(|error| error.to_string())?;
+        let main = Main::new(running, mirror, tables, icmp);
+        main.serve(server).await.map_err(|error| error.to_string())
+    })
+}
+
+/// Takes the program off every device of an instance that no longer runs.
+///
+/// # Errors
+/// If an instance is running, or the pins cannot be read.
+pub fn detach(file: &Path) -> Result<(), String> {
+    let config = Config::load(file).map_err(|error| error.to_string())?;
+    let _lock = InstanceLock::acquire(&config.run_directory(), Role::Dataplane)
+        .map_err(|error| error.to_string())?;
+    Steering::detach_pinned(&config.bpf_directory()).map_err(|error| error.to_string())
+}
+
+/// Keys must not reach a core dump or another process's eyes.
+fn protect_memory() -> Result<(), String> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|error| format!("core dumps cannot be switched off: {error}"))
+}
+
+/// After the start nothing needs a privilege but refreshing neighbours and swapping programs.
+fn drop_capabilities() {
+    use caps::{CapSet, Capability};
+    let keep = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_BPF];
+    for capability in caps::all() {
+        if !keep.contains(&capability) {
+            // Not permitted in the first place is as good as dropped.
+            let _ = caps::drop(None, CapSet::Effective, capability);
+            let _ = caps::drop(None, CapSet::Permitted, capability);
+        }
+    }
+}
+
+fn announce(running: &Running) {
+    for line in running.topology.to_string().lines() {
+        tracing::info!("{line}");
+    }
+    for mode in &running.modes {
+        tracing::info!("{mode}");
+    }
+    for note in &running.notes {
+        tracing::info!("{note}");
+    }
+    for warning in running.topology.warnings() {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(aead = running.backend.name(), "ready");
+}
+
+struct Main {
+    running: Running,
+    mirror: Mirror,
+    tables: Tables,
+    icmp: IcmpSockets,
+    heartbeats: Vec<(u64, Instant)>,
+    ticks: u64,
+}
+
+enum Next {
+    Tick,
+    Tables(bool),
+    Call(Option<Call>),
+    Stop,
+    Refresh,
+}
+
+impl Main {
+    fn new(running: Running, mirror: Mirror, tables: Tables, icmp: IcmpSockets) -> Self {
+        let heartbeats = running.counters.iter().map(|c| (c.heartbeat(), Instant::now())).collect();
+        Self { running, mirror, tables, icmp, heartbeats, ticks: 0 }
+    }
+
+    async fn serve(mut self, server: Server) -> std::io::Result<()> {
+        let (sender, mut calls) = mpsc::channel::<Call>(64);
+        let server = tokio::spawn(server.run(sender));
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut refresh = tokio::time::interval(Duration::from_secs(NEIGHBOUR_REFRESH_S));
+        let mut detach = false;
+        loop {
+            let next = tokio::select! {
+                _ = terminate.recv() => Next::Stop,
+                _ = interrupt.recv() => Next::Stop,
+                changed = self.mirror.changed() => Next::Tables(changed),
+                Some(call) = calls.recv() => Next::Call(Some(call)),
+                _ = refresh.tick() => Next::Refresh,
+                _ = tick.tick() => Next::Tick,
+            };
+            match next {
+                Next::Stop => break,
+                Next::Tick => self.tick(),
+                Next::Refresh => self.refresh_neighbours().await,
+                Next::Tables(true) => self.read_tables().await,
+                Next::Tables(false) => {
+                    tracing::error!("the netlink connection is gone: tables stay as they are");
+                    break;
+                }
+                Next::Call(Some(call)) if call.request.command == "shutdown" => {
+                    detach = call.request.arguments["keep_closed"] != true;
+                    call.answer(Ok(Value::Null));
+                    // Lets the connection's task write the answer.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    break;
+                }
+                Next::Call(Some(call)) => {
+                    let answer = self.answer(&call.request.command);
+                    call.answer(answer);
+                }
+                Next::Call(None) => {}
+            }
+        }
+        self.stop(detach);
+        drop(calls);
+        // Ended, the server removes its socket.
+        let _ended = server.await;
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.ticks = self.ticks.wrapping_add(1);
+        self.running.sadb.poll();
+        if self.ticks.is_multiple_of(ICMP_TICKS) {
+            let sadb = &mut self.running.sadb;
+            self.icmp.poll(ICMP_LIMIT, |message| sadb.too_big(&message));
+        }
+    }
+
+    async fn read_tables(&mut self) {
+        match self.mirror.read().await {
+            Ok(tables) => {
+                self.tables = tables;
+                let ports = start::ifindices(&self.running.topology);
+                self.running.fib.store(Arc::new(self.tables.fib(&ports)));
+            }
+            // Interrupted by yet another change: that change will bring us here again.
+            Err(error) => tracing::debug!(%error, "tables not read"),
+        }
+    }
+
+    /// Peers and gateways stay resolved although the kernel sees none of their packets.
+    async fn refresh_neighbours(&mut self) {
+        let ports = start::ifindices(&self.running.topology);
+        let peers = self.running.sadb.peers().filter_map(|peer| self.tables.neighbour_of(peer));
+        let gateways = self.tables.gateways();
+        let mut wanted: Vec<_> = peers.chain(gateways).collect();
+        let near = |index: &u32| self.tables.is_on_port(*index, &ports);
+        wanted.retain(|(link, _)| near(link));
+        wanted.sort_unstable();
+        wanted.dedup();
+        for (link, address) in wanted {
+            self.mirror.use_neighbour(link, address).await;
+        }
+    }
+
+    fn answer(&mut self, command: &str) -> Result<Value, String> {
+        match command {
+            "status" => {
+                let alive = self.alive();
+                Ok(answers::status(&self.running, &alive, &self.devices()))
+            }
+            "runtime" => Ok(answers::runtime(&self.running)),
+            "drops" => Ok(answers::drops(&self.running)),
+            "topology" => Ok(json!({ "text": self.running.topology.to_string() })),
+            other => Err(format!(
+                "unknown command {other:?}; known: status, runtime, drops, topology, shutdown"
+            )),
+        }
+    }
+
+    fn alive(&mut self) -> Vec<bool> {
+        let limit = Duration::from_millis(WATCHDOG_MS);
+        let threads = self.running.workers.iter();
+        threads
+            .zip(&self.running.counters)
+            .zip(&mut self.heartbeats)
+            .map(|((thread, counters), (last, since))| {
+                let beat = counters.heartbeat();
+                if beat != *last {
+                    (*last, *since) = (beat, Instant::now());
+                }
+                // A heart that has not been looked at for long has had no chance to show itself.
+                !thread.is_finished() && (since.elapsed() < limit || beat != *last || beat > 0)
+            })
+            .collect()
+    }
+
+    fn devices(&self) -> Vec<(String, Result<String, String>)> {
+        let longest = self.running.longest_packet;
+        self.running
+            .topology
+            .ports
+            .iter()
+            .zip(&self.running.modes)
+            .map(|(port, mode)| {
+                let state = match self.tables.links.get(&port.ifindex) {
+                    None => Err("gone: restart the dataplane when it is back".to_owned()),
+                    Some(link) if !link.up => Err("link is down".to_owned()),
+                    Some(link) if link.mtu > longest => Err(format!(
+                        "MTU {} no longer fits a frame of {longest} bytes: longer packets are lost",
+                        link.mtu
+                    )),
+                    Some(link) => Ok(format!("{mode}, MTU {}", link.mtu)),
+                };
+                (port.name.clone(), state)
+            })
+            .collect()
+    }
+
+    fn stop(mut self, detach: bool) {
+        if detach {
+            self.running.steering.detach();
+        }
+        self.running.sadb.stop_workers();
+        for worker in self.running.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("a worker had panicked");
+            }
+        }
+        self.running.slow_path.stop();
+        tracing::info!(detached = detach, "stopped");
+    }
+}

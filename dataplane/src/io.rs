@@ -1,0 +1,395 @@
+//! A worker's rings and frames, and the pipeline's way to them.
+//!
+//! Frames go home: each belongs to one worker's part of the UMEM, and wherever it is when
+//! it is done with (received by another, sent by another, read by the slow path), it goes
+//! back over a ring to the worker that may put it on a fill ring again. No frame is ever
+//! waited for: what a full ring does not take stays in a list that is tried again.
+
+use rtrb::{Consumer, Producer};
+use xswan_pipeline::sink::{Event, Sink};
+use xswan_sa_api::{Direction, Event as ControlEvent, EventSender};
+use xswan_xsk::{Frame, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake};
+
+use crate::counters::Totals;
+use crate::kernel::slow_path::Punt;
+
+/// Frames that may wait for a transmit ring, for each port.
+///
+/// A burst and its fragments fit; a ring that stays full fills it within a few bursts, and
+/// then packets are dropped and counted instead of waiting longer and longer.
+const TX_WAITING: usize = 512;
+/// Loops between two looks at completions and fill rings of a queue that is quiet.
+const QUIET_LOOPS: u64 = 16;
+
+/// A received frame on its way to the worker that owns its SA.
+#[derive(Debug)]
+pub struct HandedOff {
+    /// The port it came in on.
+    pub port: u16,
+    /// The frame.
+    pub frame: Frame,
+}
+
+/// What a worker has of one queue.
+pub struct Queue<S, R> {
+    /// Position of the port.
+    pub port: u16,
+    /// This worker's socket.
+    pub socket: S,
+    /// Fill and completion ring, at the queue's own worker.
+    pub rings: Option<R>,
+    /// Frames that should be on the fill ring, in flight or received.
+    pub fill_target: u64,
+    /// Notices completions that stop coming.
+    pub watch: StallWatch,
+}
+
+/// The rings between one worker and another.
+pub struct Neighbour {
+    /// Frames of SAs that the other owns.
+    pub hand_off: Producer<HandedOff>,
+    /// Frames that belong to the other.
+    pub home: Producer<Frame>,
+    /// Frames of SAs that we own.
+    pub taken_over: Consumer<HandedOff>,
+    /// Our own frames, coming home.
+    pub returned: Consumer<Frame>,
+}
+
+/// The rings between a worker and the slow path.
+pub struct SlowPathRings {
+    /// Packets for the kernel.
+    pub punts: Producer<Punt>,
+    /// Their frames, coming home.
+    pub returned: Consumer<Frame>,
+}
+
+/// Rings, frames and the way out of one worker.
+pub struct Io<S, R> {
+    worker: usize,
+    queues: Vec<Queue<S, R>>,
+    /// Which queue each port's packets leave by, and what waits for it.
+    exits: Vec<(usize, FrameBatch)>,
+    stock: FrameStock,
+    /// By worker; `None` at our own place.
+    neighbours: Vec<Option<Neighbour>>,
+    slow_path: SlowPathRings,
+    events: Option<EventSender>,
+    /// Frames of others whose ring home was full.
+    stranded: Vec<Frame>,
+    batch: FrameBatch,
+    transmitted: bool,
+    loops: u64,
+    /// What this side has counted.
+    pub totals: Totals,
+    /// SPIs by slot for events: inbound, outbound.
+    spis: [Vec<u32>; 2],
+}
+
+/// What [`Io::new`] needs.
+pub struct IoParts<S, R> {
+    /// This worker's number.
+    pub worker: usize,
+    /// Its sockets.
+    pub queues: Vec<Queue<S, R>>,
+    /// For each port the queue that packets leave by, as a position in `queues`.
+    pub exits: Vec<usize>,
+    /// Its free frames.
+    pub stock: FrameStock,
+    /// By worker; `None` at its own place.
+    pub neighbours: Vec<Option<Neighbour>>,
+    /// The slow path.
+    pub slow_path: SlowPathRings,
+    /// The ring of events.
+    pub events: Option<EventSender>,
+    /// Slots in each SA table.
+    pub slots: usize,
+}
+
+impl<S: QueueSocket, R: QueueRings> Io<S, R> {
+    /// Takes everything over and fills the fill rings.
+    #[must_use]
+    pub fn new(parts: IoParts<S, R>) -> Self {
+        let exits = parts.exits.iter();
+        let mut io = Self {
+            worker: parts.worker,
+            exits: exits.map(|&queue| (queue, FrameBatch::with_capacity(TX_WAITING))).collect(),
+            queues: parts.queues,
+            stock: parts.stock,
+            neighbours: parts.neighbours,
+            slow_path: parts.slow_path,
+            events: parts.events,
+            stranded: Vec::new(),
+            batch: FrameBatch::new(),
+            transmitted: false,
+            loops: 0,
+            totals: Totals::default(),
+            spis: [vec![0; parts.slots], vec![0; parts.slots]],
+        };
+        for index in 0..io.queues.len() {
+            io.refill(index);
+        }
+        io
+    }
+
+    /// Remembers an SPI for the events of its slot.
+    pub fn note_spi(&mut self, direction: Direction, slot: u32, spi: u32) {
+        let table = match direction {
+            Direction::Inbound => 0,
+            Direction::Outbound => 1,
+        };
+        if let Some(place) = self.spis.get_mut(table).and_then(|t| t.get_mut(slot as usize)) {
+            *place = spi;
+        }
+    }
+
+    /// Takes what has arrived on the queue at `index`, at most what `out` has room for.
+    pub fn receive(&mut self, index: usize, out: &mut FrameBatch) -> (u16, usize) {
+        let Some(queue) = self.queues.get_mut(index) else { return (0, 0) };
+        let count = queue.socket.rx(out);
+        self.totals.received = self.totals.received.wrapping_add(count as u64);
+        (queue.port, count)
+    }
+
+    /// How many queues there are.
+    #[must_use]
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// What to wait for when there is nothing to do.
+    #[must_use]
+    pub fn waiter(&self) -> Waiter {
+        Waiter::new(self.queues.iter().filter_map(|queue| queue.socket.fd()))
+    }
+
+    /// Takes one frame that another worker has handed to us.
+    pub fn take_over(&mut self) -> Option<HandedOff> {
+        let taken = self
+            .neighbours
+            .iter_mut()
+            .flatten()
+            .find_map(|neighbour| neighbour.taken_over.pop().ok());
+        if taken.is_some() {
+            self.totals.taken_over = self.totals.taken_over.wrapping_add(1);
+        }
+        taken
+    }
+
+    /// After each loop: what is to be sent goes to the rings, what was sent comes back, and
+    /// the fill rings are kept full. `busy` if the loop had packets.
+    pub fn settle(&mut self, busy: bool) {
+        self.loops = self.loops.wrapping_add(1);
+        if self.transmitted {
+            self.flush();
+        }
+        if busy || self.loops.is_multiple_of(QUIET_LOOPS) {
+            self.come_home();
+            for index in 0..self.queues.len() {
+                self.reap(index);
+                self.refill(index);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.transmitted = false;
+        for (queue, waiting) in &mut self.exits {
+            if waiting.is_empty() {
+                continue;
+            }
+            let Some(queue) = self.queues.get_mut(*queue) else { continue };
+            queue.socket.tx(waiting);
+            if !waiting.is_empty() {
+                self.totals.tx_retries = self.totals.tx_retries.wrapping_add(1);
+                self.transmitted = true;
+            }
+            if queue.socket.wake_tx() != Wake::Done {
+                self.transmitted = true;
+            }
+        }
+    }
+
+    /// Completions of a queue of ours go home.
+    fn reap(&mut self, index: usize) {
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        let Some(rings) = &mut queue.rings else { return };
+        rings.complete(&mut self.batch);
+        while let Some(frame) = self.batch.pop() {
+            self.send_home(frame);
+        }
+    }
+
+    /// Keeps the fill ring of a queue of ours at its target.
+    fn refill(&mut self, index: usize) {
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        let Some(rings) = &mut queue.rings else { return };
+        let with_kernel = rings.outstanding().rx;
+        let missing = usize::try_from(queue.fill_target.saturating_sub(with_kernel)).unwrap_or(0);
+        let count = missing.min(rings.fill_room());
+        if count == 0 {
+            return;
+        }
+        self.stock.take_into(&mut self.batch, count);
+        rings.fill(&mut self.batch);
+        self.stock.give_all(&mut self.batch);
+        let _ = rings.wake_fill();
+    }
+
+    fn send_home(&mut self, frame: Frame) {
+        let home = frame.home();
+        if home == self.worker {
+            // Its home is this stock, so it is taken.
+            if let Err(frame) = self.stock.give(frame) {
+                self.stranded.push(frame);
+            }
+            return;
+        }
+        let refused = match self.neighbours.get_mut(home).and_then(Option::as_mut) {
+            Some(neighbour) => neighbour.home.push(frame).err().map(|rtrb::PushError::Full(f)| f),
+            None => Some(frame),
+        };
+        self.stranded.extend(refused);
+    }
+
+    /// Our frames come home from others, and stranded ones of theirs try again.
+    fn come_home(&mut self) {
+        for neighbour in self.neighbours.iter_mut().flatten() {
+            while let Ok(frame) = neighbour.returned.pop() {
+                if let Err(frame) = self.stock.give(frame) {
+                    self.stranded.push(frame);
+                }
+            }
+        }
+        while let Ok(frame) = self.slow_path.returned.pop() {
+            if let Err(frame) = self.stock.give(frame) {
+                self.stranded.push(frame);
+            }
+        }
+        for _ in 0..self.stranded.len() {
+            let Some(frame) = self.stranded.pop() else { break };
+            let before = self.stranded.len();
+            self.send_home(frame);
+            if self.stranded.len() > before {
+                break;
+            }
+        }
+    }
+
+    /// On a schedule, traffic or not: wake-ups that may have been lost, queues that stall.
+    pub fn housekeep(&mut self, now_ms: u64) {
+        let mut stalls = 0;
+        for queue in &mut self.queues {
+            let _ = queue.socket.kick_tx();
+            if let Some(rings) = &mut queue.rings {
+                let _ = rings.wake_fill();
+                let completed = rings.counters().completed;
+                if queue.watch.needs_rebuild(rings.outstanding().tx, completed, now_ms) {
+                    tracing::warn!(port = queue.port, "a queue's completions have stopped");
+                }
+            }
+            stalls += queue.watch.stalls();
+        }
+        self.totals.tx_stalls = stalls;
+        self.totals.frames_free = self.stock.len() as u64;
+        let violations = |queue: &Queue<S, R>| {
+            let rings = queue.rings.as_ref().map_or(0, |r| r.counters().umem_ownership_violation);
+            queue.socket.counters().umem_ownership_violation + rings
+        };
+        self.totals.frame_violations = self.queues.iter().map(violations).sum();
+        self.totals.tx_wakeups = self.queues.iter().map(|q| q.socket.counters().wakes).sum();
+    }
+}
+
+impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
+    type Frame = Frame;
+
+    #[inline(always)]
+    fn bytes(frame: &Frame) -> &[u8] {
+        frame.bytes()
+    }
+
+    #[inline(always)]
+    fn bytes_mut(frame: &mut Frame) -> &mut [u8] {
+        frame.bytes_mut()
+    }
+
+    #[inline(always)]
+    fn room_mut(frame: &mut Frame) -> &mut [u8] {
+        frame.chunk_mut()
+    }
+
+    #[inline(always)]
+    fn is_multi_buffer(frame: &Frame) -> bool {
+        frame.is_multi_buffer()
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<Frame> {
+        self.stock.take()
+    }
+
+    #[inline]
+    fn recycle(&mut self, frame: Frame) {
+        self.send_home(frame);
+    }
+
+    #[inline]
+    fn send(&mut self, port: u16, mut frame: Frame, len: usize) -> Option<Frame> {
+        let Some((_, waiting)) = self.exits.get_mut(usize::from(port)) else { return Some(frame) };
+        if frame.set_len(len).is_err() {
+            return Some(frame);
+        }
+        self.transmitted = true;
+        waiting.push(frame).err()
+    }
+
+    #[inline]
+    fn punt(&mut self, frame: Frame, start: usize, len: usize) -> Option<Frame> {
+        let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(len)) else {
+            return Some(frame);
+        };
+        match self.slow_path.punts.push(Punt { frame, start, len }) {
+            Ok(()) => None,
+            Err(rtrb::PushError::Full(punt)) => Some(punt.frame),
+        }
+    }
+
+    #[inline]
+    fn hand_off(&mut self, worker: u32, port: u16, frame: Frame) -> Option<Frame> {
+        let neighbour = self.neighbours.get_mut(worker as usize).and_then(Option::as_mut);
+        let Some(neighbour) = neighbour else { return Some(frame) };
+        match neighbour.hand_off.push(HandedOff { port, frame }) {
+            Ok(()) => None,
+            Err(rtrb::PushError::Full(item)) => Some(item.frame),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let spi = |io: &Self, table: usize, slot: u32| {
+            io.spis.get(table).and_then(|t| t.get(slot as usize)).copied().unwrap_or(0)
+        };
+        let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
+        let event = match event {
+            Event::SoftExpiryIn { slot } => {
+                ControlEvent::SoftExpiry { direction: inbound, slot, spi: spi(self, 0, slot) }
+            }
+            Event::HardExpiryIn { slot } => {
+                ControlEvent::HardExpiry { direction: inbound, slot, spi: spi(self, 0, slot) }
+            }
+            Event::SoftExpiryOut { slot } => {
+                ControlEvent::SoftExpiry { direction: outbound, slot, spi: spi(self, 1, slot) }
+            }
+            Event::HardExpiryOut { slot } => {
+                ControlEvent::HardExpiry { direction: outbound, slot, spi: spi(self, 1, slot) }
+            }
+            Event::Integrity { slot } => {
+                ControlEvent::IntegrityAlarm { slot, spi: spi(self, 0, slot) }
+            }
+            Event::Acquire { child } => ControlEvent::Acquire { child },
+        };
+        if let Some(events) = &mut self.events {
+            events.send(event);
+        }
+    }
+}

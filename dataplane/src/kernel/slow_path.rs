@@ -1,0 +1,168 @@
+//! The TUN device: packets that only the kernel can finish, and packets of its own.
+//!
+//! To the kernel: whose next hop is unresolved (its first packet makes it resolve the
+//! neighbour), whose way out is a device that is not attached, or who is for the gateway
+//! itself. From the kernel: what it routes into the device, to be protected like any
+//! packet from the protected side.
+//!
+//! Workers never make the system calls: they hand the frame over a ring and get it back.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rtrb::{Consumer, Producer};
+use tun_rs::{DeviceBuilder, SyncDevice};
+use xswan_xsk::frame::Frame;
+
+/// Longest sleep of the writer when nothing comes, in microseconds: the price of a first
+/// packet's latency against wake-ups of an idle gateway.
+const IDLE_MAX_US: u64 = 1000;
+/// Largest packet that is read from the device, in bytes.
+const READ_LEN: usize = 9216;
+
+/// An IP packet inside a frame, on its way to the kernel.
+#[derive(Debug)]
+pub struct Punt {
+    /// The frame that holds it.
+    pub frame: Frame,
+    /// Where the IP header begins.
+    pub start: u16,
+    /// Length in bytes.
+    pub len: u16,
+}
+
+/// One worker's two rings as the slow path sees them.
+pub struct WorkerRings {
+    /// Packets for the kernel.
+    pub punts: Consumer<Punt>,
+    /// Their frames on the way home.
+    pub frames: Producer<Frame>,
+}
+
+/// Totals of the slow path.
+#[derive(Debug, Default)]
+pub struct SlowPathCounters {
+    /// Packets given to the kernel.
+    pub written: AtomicU64,
+    /// Packets that the kernel refused.
+    pub refused: AtomicU64,
+    /// Packets the kernel routed into the device.
+    pub read: AtomicU64,
+    /// Of those, dropped because the worker's ring was full.
+    pub read_dropped: AtomicU64,
+}
+
+/// The device, its threads and its counters.
+pub struct SlowPath {
+    device: Arc<SyncDevice>,
+    stop: Arc<AtomicBool>,
+    writer: Option<JoinHandle<()>>,
+    /// What has passed.
+    pub counters: Arc<SlowPathCounters>,
+}
+
+impl SlowPath {
+    /// Makes the TUN device `name` and brings it up.
+    ///
+    /// # Errors
+    /// If the device cannot be made: no right, or a device of that name exists.
+    pub fn open(name: &str, mtu: u16) -> io::Result<Self> {
+        let device = DeviceBuilder::new().name(name).mtu(mtu).build_sync()?;
+        Ok(Self {
+            device: Arc::new(device),
+            stop: Arc::new(AtomicBool::new(false)),
+            writer: None,
+            counters: Arc::default(),
+        })
+    }
+
+    /// Starts the thread that writes to the device and the one that reads from it.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn start(
+        &mut self,
+        rings: Vec<WorkerRings>,
+        inject: Producer<Vec<u8>>,
+    ) -> io::Result<()> {
+        let (device, stop) = (Arc::clone(&self.device), Arc::clone(&self.stop));
+        let counters = Arc::clone(&self.counters);
+        let writer = std::thread::Builder::new().name("slow-path".to_owned());
+        self.writer = Some(writer.spawn(move || write_loop(&device, rings, &stop, &counters))?);
+        let (device, stop) = (Arc::clone(&self.device), Arc::clone(&self.stop));
+        let counters = Arc::clone(&self.counters);
+        // This thread blocks in read and ends with the process: it owns nothing to give back.
+        let reader = std::thread::Builder::new().name("slow-path-in".to_owned());
+        reader.spawn(move || read_loop(&device, inject, &stop, &counters))?;
+        Ok(())
+    }
+
+    /// Ends the writer and waits for it.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Relaxed);
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn write_loop(
+    device: &SyncDevice,
+    mut rings: Vec<WorkerRings>,
+    stop: &AtomicBool,
+    counters: &SlowPathCounters,
+) {
+    let mut idle_us = 1;
+    while !stop.load(Relaxed) {
+        let mut busy = false;
+        for ring in &mut rings {
+            while let Ok(punt) = ring.punts.pop() {
+                busy = true;
+                let frame = write_one(device, punt, counters);
+                // The ring home is as long as the ring here, so it is never full.
+                let _ = ring.frames.push(frame);
+            }
+        }
+        if busy {
+            idle_us = 1;
+        } else {
+            std::thread::sleep(Duration::from_micros(idle_us));
+            idle_us = (idle_us * 2).min(IDLE_MAX_US);
+        }
+    }
+}
+
+fn write_one(device: &SyncDevice, mut punt: Punt, counters: &SlowPathCounters) -> Frame {
+    let (start, len) = (usize::from(punt.start), usize::from(punt.len));
+    let packet = punt.frame.chunk_mut().get(start..start.saturating_add(len));
+    match packet.map(|packet| device.send(packet)) {
+        Some(Ok(_)) => counters.written.fetch_add(1, Relaxed),
+        Some(Err(_)) | None => counters.refused.fetch_add(1, Relaxed),
+    };
+    punt.frame
+}
+
+fn read_loop(
+    device: &SyncDevice,
+    mut inject: Producer<Vec<u8>>,
+    stop: &AtomicBool,
+    counters: &SlowPathCounters,
+) {
+    let mut buffer = vec![0; READ_LEN];
+    while !stop.load(Relaxed) {
+        match device.recv(&mut buffer) {
+            Ok(len) => {
+                counters.read.fetch_add(1, Relaxed);
+                let packet = buffer.get(..len).unwrap_or_default().to_vec();
+                if inject.push(packet).is_err() {
+                    counters.read_dropped.fetch_add(1, Relaxed);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}

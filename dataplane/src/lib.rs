@@ -1,0 +1,19 @@
+//! The packet daemon: AF_XDP sockets, pinned workers, a mirror of the kernel's tables.
+//!
+//! The shell around the sans-IO crates below it. [`start`] builds everything, [`daemon`] is
+//! the main thread afterwards, [`worker`] is what each pinned thread runs over its
+//! [`io`]; [`sadb`] carries SAs from the shared maps to them, [`steering`] the program
+//! that brings them packets, [`kernel`] what Linux knows of routes and neighbours.
+#![forbid(unsafe_code)]
+
+pub mod answers;
+pub mod counters;
+pub mod daemon;
+pub mod io;
+pub mod kernel;
+pub mod replay_state;
+pub mod sadb;
+pub mod start;
+pub mod steering;
+pub mod topology;
+pub mod worker;

@@ -1,0 +1,499 @@
+//! From the shared records to the workers' tables.
+//!
+//! The main thread answers the doorbell: it reads a record, expands the key (which
+//! allocates and takes a microsecond, so no worker does it) and sends the finished SA to
+//! the worker that owns it. A slot that is to hold another SA is emptied first: only one
+//! process and only one SA may ever have a slot's replay words and lease.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rtrb::{Consumer, Producer};
+use xswan_aead::{Backend, Keymat};
+use xswan_esp::ecn::{DfEncap, DscpDecap, DscpEncap, EcnEncap};
+use xswan_esp::lifetime::{Lifetime, Limit};
+use xswan_esp::replay::ReplayWindow;
+use xswan_esp::sa::{self, InboundSa, OutboundSa, PeerAddress, Tfc, UdpPorts};
+use xswan_esp::selector::{AddressRange, Family, PortRange, Selector};
+use xswan_esp::sequence::SequenceSpace;
+use xswan_pipeline::engine::{Inbound, Outbound};
+use xswan_pipeline::spd::{Action, Policy, SaHandle, Spd};
+use xswan_sa_api::{
+    Algorithm, DfPolicy, DoorbellReceiver, DscpPolicy, Encap, InboundConfig, Lifetimes, Mode,
+    OutboundConfig, PolicyAction, PolicyRow, Read, Ring, SharedMaps,
+};
+use xswan_steer::spi::SpiParts;
+use xswan_wire::icmp::TooBig;
+use xswan_wire::layers::Addresses;
+
+use crate::replay_state::ReplayState;
+use crate::worker::{Command, ReadyInbound, ReadyOutbound, Retired, SharedLease};
+
+/// Share of the sequence space after which a successor is asked for, in percent.
+const SEQUENCE_SOFT_PERCENT: u64 = 80;
+/// Floors of a learned path MTU in bytes: an unauthenticated message gets no further down
+/// (RFC 791's 576 for IPv4; RFC 8200 section 5 for IPv6).
+const PATH_MTU_FLOOR4: u16 = 576;
+const PATH_MTU_FLOOR6: u16 = 1280;
+
+/// The main thread's rings to one worker.
+pub struct WorkerLink {
+    /// Commands.
+    pub inbox: Producer<Command>,
+    /// What it gives back.
+    pub outbox: Consumer<Retired>,
+}
+
+/// What a slot holds, as far as the main thread has ordered it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Slot {
+    #[default]
+    Empty,
+    /// With a worker.
+    Held { generation: u64, worker: usize, spi: u32, is_static: bool },
+    /// Taken from the worker, not back yet; the record is read again then.
+    Draining,
+}
+
+/// The main thread's view of both tables.
+pub struct Sadb {
+    maps: Arc<SharedMaps>,
+    doorbell: DoorbellReceiver,
+    workers: Vec<WorkerLink>,
+    backend: Backend,
+    inbound: Vec<Slot>,
+    outbound: Vec<Slot>,
+    /// Outbound peers by slot, for "packet too big": peer, SPI, worker.
+    peers: Vec<Option<(IpAddr, u32, usize)>>,
+    /// Records that were being written when they were read.
+    torn: BTreeSet<(bool, u32)>,
+    spd: Arc<ArcSwap<Spd>>,
+    policies_generation: Option<u64>,
+}
+
+impl Sadb {
+    /// Takes in everything that is in the maps.
+    ///
+    /// # Errors
+    /// If the doorbell cannot be had.
+    pub fn new(
+        maps: Arc<SharedMaps>,
+        workers: Vec<WorkerLink>,
+        backend: Backend,
+        spd: Arc<ArcSwap<Spd>>,
+    ) -> Result<Self, String> {
+        let doorbell = maps.doorbell_receiver().ok_or("the doorbell map is too small")?;
+        let slots = maps.geometry().sa_slots as usize;
+        let mut sadb = Self {
+            maps,
+            doorbell,
+            workers,
+            backend,
+            inbound: vec![Slot::Empty; slots],
+            outbound: vec![Slot::Empty; slots],
+            peers: vec![None; slots],
+            torn: BTreeSet::new(),
+            spd,
+            policies_generation: None,
+        };
+        sadb.scan();
+        Ok(sadb)
+    }
+
+    /// Everything anew: after the start, and when the doorbell lost count.
+    fn scan(&mut self) {
+        for slot in 0..self.maps.geometry().sa_slots {
+            self.apply_inbound(slot);
+            self.apply_outbound(slot);
+        }
+        self.apply_policies();
+    }
+
+    /// Answers the doorbell and takes back what workers return. To be called often.
+    pub fn poll(&mut self) {
+        for worker in 0..self.workers.len() {
+            while let Some(retired) = self.workers.get_mut(worker).and_then(|w| w.outbox.pop().ok()) {
+                self.take_back(retired);
+            }
+        }
+        let mut policies = false;
+        while let Some(ring) = self.doorbell.poll() {
+            match ring {
+                Ring::Inbound(slot) => self.apply_inbound(slot),
+                Ring::Outbound(slot) => self.apply_outbound(slot),
+                Ring::Policies => policies = true,
+                Ring::Everything => self.scan(),
+            }
+        }
+        if policies {
+            self.apply_policies();
+        }
+        for (inbound, slot) in std::mem::take(&mut self.torn) {
+            if inbound { self.apply_inbound(slot) } else { self.apply_outbound(slot) }
+        }
+    }
+
+    fn take_back(&mut self, retired: Retired) {
+        // Dropping the SA here frees its claim on the replay words, before the next reads.
+        match retired {
+            Retired::Inbound(slot, sa) => {
+                drop(sa);
+                if let Some(place @ Slot::Draining) = self.inbound.get_mut(slot as usize) {
+                    *place = Slot::Empty;
+                    self.apply_inbound(slot);
+                }
+            }
+            Retired::Outbound(slot, sa) => {
+                drop(sa);
+                if let Some(place @ Slot::Draining) = self.outbound.get_mut(slot as usize) {
+                    *place = Slot::Empty;
+                    self.apply_outbound(slot);
+                }
+            }
+            Retired::Packet(packet) => drop(packet),
+        }
+    }
+
+    fn send(&mut self, worker: usize, command: Command) {
+        // The ring is as long as both tables, and a slot has one command under way.
+        if let Some(link) = self.workers.get_mut(worker)
+            && link.inbox.push(command).is_err()
+        {
+            tracing::error!(worker, "a worker does not take commands");
+        }
+    }
+
+    fn apply_inbound(&mut self, slot: u32) {
+        let Some(&held) = self.inbound.get(slot as usize) else { return };
+        if held == Slot::Draining {
+            return;
+        }
+        match self.maps.read_inbound(slot) {
+            Read::Torn => {
+                self.torn.insert((true, slot));
+            }
+            Read::Invalid { generation, field } => {
+                tracing::error!(slot, field, "inbound record not understood: treated as empty");
+                self.empty_inbound(slot, held, generation);
+            }
+            Read::Empty { generation } => self.empty_inbound(slot, held, generation),
+            Read::Present { generation, config } => match held {
+                Slot::Held { generation: known, .. } if known == generation => {}
+                Slot::Held { generation: known, .. } => self.empty_inbound(slot, held, known),
+                Slot::Empty | Slot::Draining => self.install_inbound(slot, generation, &config),
+            },
+        }
+    }
+
+    fn empty_inbound(&mut self, slot: u32, held: Slot, generation: u64) {
+        match held {
+            Slot::Held { worker, spi, is_static, .. } => {
+                if is_static {
+                    self.tell_all(spi, None);
+                }
+                self.send(worker, Command::Inbound { slot, generation, sa: None });
+                self.set_inbound(slot, Slot::Draining);
+            }
+            Slot::Empty | Slot::Draining => {
+                if let Some(live) = self.maps.inbound_live(slot) {
+                    live.acknowledge(generation);
+                }
+            }
+        }
+    }
+
+    fn install_inbound(&mut self, slot: u32, generation: u64, config: &InboundConfig) {
+        let worker = usize::from(config.worker);
+        match self.build_inbound(slot, config) {
+            Ok(sa) => {
+                let parts = SpiParts {
+                    member: u8::try_from(self.maps.geometry().member).unwrap_or(0),
+                    worker: u8::try_from(config.worker).unwrap_or(u8::MAX),
+                    slot,
+                };
+                let is_static = self.maps.spi_key().seal(parts) != Some(config.spi);
+                if is_static {
+                    self.tell_all(config.spi, Some((u32::from(config.worker), slot)));
+                }
+                let sa = Some(Box::new(sa));
+                self.send(worker, Command::Inbound { slot, generation, sa });
+                self.set_inbound(slot, Slot::Held { generation, worker, spi: config.spi, is_static });
+            }
+            Err(why) => tracing::error!(slot, spi = config.spi, %why, "inbound SA not installed"),
+        }
+    }
+
+    fn set_inbound(&mut self, slot: u32, value: Slot) {
+        if let Some(place) = self.inbound.get_mut(slot as usize) {
+            *place = value;
+        }
+    }
+
+    /// Every worker knows every SPI from outside: any of them may see its packets.
+    fn tell_all(&mut self, spi: u32, place: Option<(u32, u32)>) {
+        for worker in 0..self.workers.len() {
+            self.send(worker, Command::StaticSpi { spi, place });
+        }
+    }
+
+    fn build_inbound(&self, slot: u32, config: &InboundConfig) -> Result<ReadyInbound, String> {
+        let keymat = keymat(config.algorithm, config.key.as_bytes())?;
+        let cipher = keymat.key(self.backend).map_err(|error| error.to_string())?;
+        let state = ReplayState::open(&self.maps, config)?;
+        let window = ReplayWindow::adopt(config.replay_window, config.flags.esn, state)
+            .map_err(|error| error.to_string())?;
+        let live = self.maps.inbound_live(slot).ok_or("no such slot")?.counters();
+        let (soft, hard) = limits(&config.lifetimes);
+        let settings = sa::InboundConfig {
+            mode: mode(config.mode),
+            encap: config.encap.map(ports),
+            peer_address: match config.flags.any_source {
+                true => PeerAddress::AnyAuthenticated,
+                false => PeerAddress::Exact,
+            },
+            check_padding: config.flags.check_padding,
+            dscp: if config.flags.copy_dscp { DscpDecap::CopyOuter } else { DscpDecap::Keep },
+            soft,
+            hard,
+            ..sa::InboundConfig::tunnel(
+                config.spi,
+                keymat.salt(),
+                addresses(config.remote, config.local)?,
+            )
+        };
+        let since = config.lifetimes.installed_ms;
+        let mut sa = InboundSa::new(&settings, cipher, window, since).map_err(|e| e.to_string())?;
+        *sa.lifetime_mut() = Lifetime::resume(soft, hard, since, live.bytes, live.packets);
+        sa.counters.auth_fail = live.auth_fail;
+        sa.counters.replay = live.replay;
+        Ok(Inbound { sa, child: config.child })
+    }
+
+    fn apply_outbound(&mut self, slot: u32) {
+        let Some(&held) = self.outbound.get(slot as usize) else { return };
+        if held == Slot::Draining {
+            return;
+        }
+        match self.maps.read_outbound(slot) {
+            Read::Torn => {
+                self.torn.insert((false, slot));
+            }
+            Read::Invalid { generation, field } => {
+                tracing::error!(slot, field, "outbound record not understood: treated as empty");
+                self.empty_outbound(slot, held, generation);
+            }
+            Read::Empty { generation } => self.empty_outbound(slot, held, generation),
+            Read::Present { generation, config } => match held {
+                Slot::Held { generation: known, .. } if known == generation => {}
+                Slot::Held { generation: known, .. } => self.empty_outbound(slot, held, known),
+                Slot::Empty | Slot::Draining => self.install_outbound(slot, generation, &config),
+            },
+        }
+    }
+
+    fn empty_outbound(&mut self, slot: u32, held: Slot, generation: u64) {
+        match held {
+            Slot::Held { worker, .. } => {
+                self.send(worker, Command::Outbound { slot, generation, sa: None });
+                self.set_outbound(slot, Slot::Draining, None);
+            }
+            Slot::Empty | Slot::Draining => {
+                if let Some(live) = self.maps.outbound_live(slot) {
+                    live.acknowledge(generation);
+                }
+            }
+        }
+    }
+
+    fn install_outbound(&mut self, slot: u32, generation: u64, config: &OutboundConfig) {
+        let worker = usize::from(config.worker);
+        match self.build_outbound(slot, config) {
+            Ok(sa) => {
+                let sa = Some(Box::new(sa));
+                self.send(worker, Command::Outbound { slot, generation, sa });
+                let held = Slot::Held { generation, worker, spi: config.spi, is_static: false };
+                self.set_outbound(slot, held, Some((config.remote, config.spi, worker)));
+            }
+            Err(why) => tracing::error!(slot, spi = config.spi, %why, "outbound SA not installed"),
+        }
+    }
+
+    fn set_outbound(&mut self, slot: u32, value: Slot, peer: Option<(IpAddr, u32, usize)>) {
+        if let (Some(place), Some(peers)) =
+            (self.outbound.get_mut(slot as usize), self.peers.get_mut(slot as usize))
+        {
+            (*place, *peers) = (value, peer);
+        }
+    }
+
+    fn build_outbound(&self, slot: u32, config: &OutboundConfig) -> Result<ReadyOutbound, String> {
+        let keymat = keymat(config.algorithm, config.key.as_bytes())?;
+        let cipher = keymat.key(self.backend).map_err(|error| error.to_string())?;
+        let live = self.maps.outbound_live(slot).ok_or("no such slot")?;
+        let (lease, counted) = (live.lease(), live.counters());
+        let (soft, hard) = limits(&config.lifetimes);
+        let settings = sa::OutboundConfig {
+            mode: mode(config.mode),
+            encap: config.encap.map(ports),
+            dscp: match config.dscp {
+                DscpPolicy::Copy => DscpEncap::Copy,
+                DscpPolicy::Fixed(value) => DscpEncap::Fixed(value),
+            },
+            ecn: if config.copy_ecn { EcnEncap::Normal } else { EcnEncap::Compatibility },
+            df: match config.df {
+                DfPolicy::Copy => DfEncap::Copy,
+                DfPolicy::Set => DfEncap::Set,
+                DfPolicy::Clear => DfEncap::Clear,
+            },
+            ttl: config.ttl,
+            tfc: match config.tfc_padding {
+                0 => Tfc::Off,
+                len => Tfc::PadTo(len),
+            },
+            soft,
+            hard,
+            ..sa::OutboundConfig::tunnel(
+                config.spi,
+                keymat.salt(),
+                addresses(config.local, config.remote)?,
+            )
+        };
+        let space = if config.esn { u64::MAX } else { u64::from(u32::MAX) };
+        let soft_sequence = space / 100 * SEQUENCE_SOFT_PERCENT;
+        let sequence =
+            SequenceSpace::resume(config.esn, soft_sequence, lease, SharedLease(live));
+        let since = config.lifetimes.installed_ms;
+        let mut sa =
+            OutboundSa::new(&settings, cipher, sequence, since).map_err(|e| e.to_string())?;
+        *sa.lifetime_mut() = Lifetime::resume(soft, hard, since, counted.bytes, counted.packets);
+        let path_mtu = if config.path_mtu == 0 { u16::MAX } else { config.path_mtu };
+        Ok(Outbound { sa, child: config.child, path_mtu, learned_ms: None })
+    }
+
+    fn apply_policies(&mut self) {
+        let Ok((generation, rows)) = self.maps.read_policies() else { return };
+        if self.policies_generation == Some(generation) {
+            return;
+        }
+        let rows = rows.iter().map(|row| self.policy(row)).collect();
+        self.spd.store(Arc::new(Spd::new(rows)));
+        self.policies_generation = Some(generation);
+        self.maps.acknowledge_policies(generation);
+    }
+
+    fn policy(&self, row: &PolicyRow) -> Policy {
+        let action = match row.action {
+            PolicyAction::Protect => Action::Protect(row.outbound_slot.and_then(|slot| {
+                match self.maps.read_outbound(slot) {
+                    Read::Present { config, .. } => {
+                        Some(SaHandle { slot, worker: u32::from(config.worker) })
+                    }
+                    Read::Empty { .. } | Read::Torn | Read::Invalid { .. } => None,
+                }
+            })),
+            PolicyAction::Bypass => Action::Bypass,
+            PolicyAction::Discard => Action::Discard,
+        };
+        let range = |range: &xswan_sa_api::AddressRange| AddressRange {
+            family: if range.ipv6 { Family::V6 } else { Family::V4 },
+            first: range.first,
+            last: range.last,
+        };
+        let ports = |ports: &xswan_sa_api::PortRange| PortRange { first: ports.first, last: ports.last };
+        let selector = Selector {
+            source: range(&row.local),
+            destination: range(&row.remote),
+            protocol: row.protocol,
+            source_ports: ports(&row.local_ports),
+            destination_ports: ports(&row.remote_ports),
+        };
+        Policy { selector, action, child: row.child, icmp: row.icmp }
+    }
+
+    /// A router on the path says that a packet of ours was too big.
+    pub fn too_big(&mut self, message: &TooBig) {
+        let Some(quoted) = message.esp else { return };
+        let destination = match message.addresses {
+            Addresses::V4 { destination, .. } => IpAddr::from(destination),
+            Addresses::V6 { destination, .. } => IpAddr::from(destination),
+        };
+        let floor = if destination.is_ipv4() { PATH_MTU_FLOOR4 } else { PATH_MTU_FLOOR6 };
+        let mtu = u16::try_from(message.mtu).unwrap_or(u16::MAX).max(floor);
+        let found = self.peers.iter().enumerate().find_map(|(slot, peer)| {
+            let (address, spi, worker) = (*peer)?;
+            (address == destination && spi == quoted.spi).then_some((slot, worker))
+        });
+        if let Some((slot, worker)) = found {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            let command = Command::PathMtu { slot, sequence: quoted.sequence, mtu };
+            self.send(worker, command);
+        }
+    }
+
+    /// Peers of outbound SAs: their neighbours are to be known before traffic comes.
+    pub fn peers(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.peers.iter().flatten().map(|&(address, ..)| address)
+    }
+
+    /// Number of SAs with workers: inbound, outbound.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let held = |slots: &[Slot]| {
+            slots.iter().filter(|slot| matches!(slot, Slot::Held { .. })).count()
+        };
+        (held(&self.inbound), held(&self.outbound))
+    }
+
+    /// Tells every worker to end.
+    pub fn stop_workers(&mut self) {
+        for worker in 0..self.workers.len() {
+            self.send(worker, Command::Stop);
+        }
+    }
+}
+
+fn keymat(algorithm: Algorithm, octets: &[u8]) -> Result<Keymat, String> {
+    let algorithm = match algorithm {
+        Algorithm::Aes128Gcm16 => xswan_aead::Algorithm::Aes128Gcm16,
+        Algorithm::Aes192Gcm16 => xswan_aead::Algorithm::Aes192Gcm16,
+        Algorithm::Aes256Gcm16 => xswan_aead::Algorithm::Aes256Gcm16,
+        Algorithm::ChaCha20Poly1305 => xswan_aead::Algorithm::ChaCha20Poly1305,
+    };
+    Keymat::new(algorithm, octets).map_err(|error| error.to_string())
+}
+
+const fn mode(mode: Mode) -> sa::Mode {
+    match mode {
+        Mode::Tunnel => sa::Mode::Tunnel,
+        Mode::Transport => sa::Mode::Transport,
+    }
+}
+
+const fn ports(encap: Encap) -> UdpPorts {
+    UdpPorts { local: encap.local_port, remote: encap.remote_port }
+}
+
+fn addresses(source: IpAddr, destination: IpAddr) -> Result<Addresses, String> {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            Ok(Addresses::V4 { source: source.octets(), destination: destination.octets() })
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            Ok(Addresses::V6 { source: source.octets(), destination: destination.octets() })
+        }
+        _ => Err("outer addresses of two families".to_owned()),
+    }
+}
+
+/// Soft and hard limits; 0 in the record is none.
+fn limits(lifetimes: &Lifetimes) -> (Limit, Limit) {
+    let none = |value: u64| if value == 0 { u64::MAX } else { value };
+    let of = |pick: fn(&xswan_sa_api::Limit) -> u64| Limit {
+        bytes: none(pick(&lifetimes.bytes)),
+        packets: none(pick(&lifetimes.packets)),
+        time_ms: none(pick(&lifetimes.time_ms)),
+    };
+    (of(|limit| limit.soft), of(|limit| limit.hard))
+}

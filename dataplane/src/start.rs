@@ -1,0 +1,496 @@
+//! From the configuration to running workers, in the order that lets nothing slip through.
+//!
+//! Look at the machine, open everything, start the workers, attach the program last. Every
+//! refusal is one line that names the key or the command that mends it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use rtrb::RingBuffer;
+use xswan_aead::Backend;
+use xswan_config::{AeadBackend, Config, DeviceMode, DeviceRole, Fragmentation, HugePages, Wait};
+use xswan_pipeline::engine::{Engine, EngineConfig};
+use xswan_pipeline::forward::Fib;
+use xswan_pipeline::spd::Spd;
+use xswan_pipeline::table::SpiReader;
+use xswan_sa_api::{Geometry, InLive, OutLive, SharedMaps};
+use xswan_steer::abi::{PortValue, ROLE_INNER, ROLE_OUTER};
+use xswan_xsk::socket::RingSizes;
+use xswan_xsk::umem::ChunkSize;
+use xswan_xsk::xsk::{
+    BusyPoll, Mode, OpenError, Opened, QueueRequest, UmemConfig, XskRings, XskSocket, open_all,
+};
+use xswan_xsk::{FrameStock, QueueSocket, StallWatch};
+
+use crate::counters::WorkerCounters;
+use crate::io::{Io, IoParts, Neighbour, Queue, SlowPathRings};
+use crate::kernel::slow_path::{SlowPath, WorkerRings};
+use crate::kernel::snapshot::{Link, Tables};
+use crate::sadb::{Sadb, WorkerLink};
+use crate::steering::Steering;
+use crate::topology::{Port, Topology, numa_node_of_device};
+use crate::worker::Worker;
+
+/// Bytes of layer 2 in front of an IP packet at most: Ethernet and two tags.
+const L2_LEN: u32 = 22;
+/// Frames under way between two workers at most; what does not fit waits at its sender.
+const NEIGHBOUR_RING: usize = 1024;
+/// Packets under way to the kernel at most, for each worker.
+const PUNT_RING: usize = 256;
+/// Packets under way from the kernel at most.
+const INJECT_RING: usize = 256;
+/// MTU of the TUN device in bytes: what passes through it has been cut to size before.
+const TUN_MTU: u16 = 9000;
+/// Busy polling: how long one call polls, in microseconds, and its budget in packets; the
+/// values that the kernel's documentation of AF_XDP busy polling uses.
+const BUSY_POLL: BusyPoll = BusyPoll { time_us: 20, budget: 64 };
+
+/// What runs.
+pub struct Running {
+    /// The plan.
+    pub topology: Topology,
+    /// How each port's program is attached, and its sockets' mode.
+    pub modes: Vec<String>,
+    /// Notes for the operator: fallbacks taken, pages got.
+    pub notes: Vec<String>,
+    /// The program.
+    pub steering: Steering,
+    /// The workers' threads.
+    pub workers: Vec<JoinHandle<()>>,
+    /// Their counters.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// Their SAs.
+    pub sadb: Sadb,
+    /// Forwarding tables.
+    pub fib: Arc<ArcSwap<Fib>>,
+    /// The TUN device.
+    pub slow_path: SlowPath,
+    /// Longest IP packet that a frame holds, in bytes.
+    pub longest_packet: u32,
+    /// Which library ciphers.
+    pub backend: Backend,
+}
+
+/// The geometry of the shared maps that a configuration asks for.
+#[must_use]
+pub fn geometry(config: &Config) -> Geometry {
+    Geometry {
+        sa_slots: config.dataplane.sa_slots,
+        policies: config.dataplane.policies,
+        replay_words: config.dataplane.replay_words,
+        workers: u32::try_from(config.cores.workers.len()).unwrap_or(u32::MAX),
+        member: u32::from(config.instance.member),
+    }
+}
+
+/// Starts everything.
+///
+/// # Errors
+/// One line for the operator.
+pub fn start(config: &Config, maps: &Arc<SharedMaps>, tables: &Tables) -> Result<Running, String> {
+    let topology = plan(config, tables)?;
+    let mut steering =
+        Steering::load(&config.bpf_directory()).map_err(|error| error.to_string())?;
+    let (mut opened, topology) = open_queues(config, topology)?;
+    let longest_packet =
+        u32::try_from(opened.umem.umem().longest_frame()).unwrap_or(0).saturating_sub(L2_LEN);
+    check_mtus(&topology, tables, longest_packet)?;
+    let modes = opened.queues.first().map_or_else(String::new, |queue| queue.granted.to_string());
+    let notes = notes(&opened);
+    fill_socket_map(&mut steering, &topology, &opened)?;
+
+    let counters: Vec<Arc<WorkerCounters>> =
+        topology.worker_cores.iter().map(|_| Arc::default()).collect();
+    let fib = Arc::new(ArcSwap::from_pointee(tables.fib(&ifindices(&topology))));
+    let spd = Arc::new(ArcSwap::from_pointee(Spd::default()));
+    let mut slow_path = SlowPath::open(&config.dataplane.tun, TUN_MTU).map_err(|error| {
+        format!(
+            "the TUN device {} cannot be made: {error}; set dataplane.tun to a free name",
+            config.dataplane.tun
+        )
+    })?;
+    let backend = backend(config);
+    let stocks = std::mem::take(&mut opened.stocks);
+    let shared = Shared { config, topology: &topology, maps, fib: &fib, spd: &spd, counters: &counters };
+    let (workers, links, rings, inject) = build_workers(&shared, opened, stocks)?;
+    slow_path.start(rings, inject).map_err(|error| format!("slow path: {error}"))?;
+    let sadb = Sadb::new(Arc::clone(maps), links, backend, spd)?;
+    let workers = spawn(workers, &topology)?;
+    let modes = attach(&mut steering, config, &topology, &modes)?;
+    Ok(Running {
+        topology,
+        modes,
+        notes,
+        steering,
+        workers,
+        counters,
+        sadb,
+        fib,
+        slow_path,
+        longest_packet,
+        backend,
+    })
+}
+
+/// Which devices, queues and cores.
+fn plan(config: &Config, tables: &Tables) -> Result<Topology, String> {
+    let available = core_affinity::get_core_ids().unwrap_or_default();
+    let core = |key: &str, number: u32| {
+        let number = number as usize;
+        if available.iter().any(|core| core.id == number) {
+            return Ok(number);
+        }
+        let ids: Vec<_> = available.iter().map(|core| core.id).collect();
+        Err(format!("cores.{key}: core {number} is not available to this process; it may use {ids:?}"))
+    };
+    let main_core = core("main", config.cores.main)?;
+    let worker_cores =
+        config.cores.workers.iter().map(|&w| core("workers", w)).collect::<Result<_, _>>()?;
+    let mut ports = Vec::new();
+    for device in &config.devices {
+        let (ifindex, link) = find_link(tables, &device.name)?;
+        let queues =
+            device.queues.clone().unwrap_or_else(|| (0..link.receive_queues.max(1)).collect());
+        ports.push(Port {
+            name: device.name.clone(),
+            ifindex,
+            roles: match device.role {
+                DeviceRole::Outer => ROLE_OUTER,
+                DeviceRole::Inner => ROLE_INNER,
+                DeviceRole::Both => ROLE_OUTER | ROLE_INNER,
+            },
+            queues,
+            numa_node: numa_node_of_device(&device.name),
+        });
+    }
+    Ok(Topology { main_core, worker_cores, ports })
+}
+
+fn find_link<'t>(tables: &'t Tables, name: &str) -> Result<(u32, &'t Link), String> {
+    tables
+        .links
+        .iter()
+        .find(|(_, link)| link.name == name)
+        .map(|(&index, link)| (index, link))
+        .ok_or_else(|| format!("device: there is no device {name}; `ip link` lists them"))
+}
+
+fn check_mtus(topology: &Topology, tables: &Tables, longest: u32) -> Result<(), String> {
+    for port in &topology.ports {
+        let mtu = tables.links.get(&port.ifindex).map_or(0, |link| link.mtu);
+        if mtu > longest {
+            return Err(format!(
+                "{}: MTU {mtu} does not fit a frame, which holds packets of {longest} bytes: set \
+                 dataplane.frame_size = 4096, or run `ip link set dev {} mtu {longest}`",
+                port.name, port.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Opens every queue. A device whose queues were not named is asked for one less until it has
+/// them all: drivers make more than they use.
+fn open_queues(config: &Config, mut topology: Topology) -> Result<(Opened, Topology), String> {
+    let data = &config.dataplane;
+    let ring = data.ring_size;
+    let umem = UmemConfig {
+        workers: topology.worker_cores.len(),
+        frames_per_worker: data.frames_per_worker,
+        chunk: if data.frame_size == 4096 { ChunkSize::Bytes4096 } else { ChunkSize::Bytes2048 },
+        huge_pages: match data.huge_pages {
+            HugePages::Auto => xswan_xsk::xsk::HugePages::Auto,
+            HugePages::Off => xswan_xsk::xsk::HugePages::Off,
+        },
+        rings: RingSizes { fill: ring, completion: ring, rx: ring, tx: ring },
+        multi_buffer: false,
+    };
+    loop {
+        let requests = requests(config, &topology);
+        match open_all(umem, &requests) {
+            Ok(opened) => return Ok((opened, topology)),
+            Err(OpenError::NoQueue { device, queue })
+                if queue > 0 && names_no_queues(config, &device) =>
+            {
+                for port in topology.ports.iter_mut().filter(|port| port.name == device) {
+                    port.queues.retain(|&known| known < queue);
+                }
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+fn names_no_queues(config: &Config, name: &str) -> bool {
+    config.devices.iter().any(|device| device.name == name && device.queues.is_none())
+}
+
+fn requests(config: &Config, topology: &Topology) -> Vec<QueueRequest> {
+    let mut requests = Vec::new();
+    for (port, device) in topology.ports.iter().zip(&config.devices) {
+        for &queue in &port.queues {
+            requests.push(QueueRequest {
+                device: port.name.clone(),
+                queue,
+                mode: match device.mode {
+                    DeviceMode::Auto => Mode::Auto,
+                    DeviceMode::ZeroCopy => Mode::ZeroCopy,
+                    DeviceMode::Copy => Mode::Copy,
+                    DeviceMode::Generic => Mode::Generic,
+                },
+                busy_poll: device.busy_poll.then_some(BUSY_POLL),
+            });
+        }
+    }
+    requests
+}
+
+fn notes(opened: &Opened) -> Vec<String> {
+    let mut notes: Vec<String> = opened.fallback.iter().cloned().collect();
+    if let xswan_xsk::xsk::Pages::Small(why) = opened.umem.pages() {
+        notes.push(format!("packet memory is on small pages: {why}"));
+    }
+    notes
+}
+
+fn fill_socket_map(
+    steering: &mut Steering,
+    topology: &Topology,
+    opened: &Opened,
+) -> Result<(), String> {
+    let mut queues = opened.queues.iter();
+    for (index, port) in (0_u32..).zip(&topology.ports) {
+        let value = PortValue { index, roles: port.roles };
+        steering.set_port(port.ifindex, value).map_err(|error| error.to_string())?;
+        for &queue in &port.queues {
+            let Some(opened) = queues.next() else { continue };
+            for (worker, socket) in (0_u32..).zip(&opened.sockets) {
+                let descriptor = socket.fd().unwrap_or(-1);
+                steering
+                    .set_socket((index, queue, worker), descriptor)
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn backend(config: &Config) -> Backend {
+    match config.dataplane.aead {
+        // Measured: its assembly is ahead at every size but the smallest.
+        AeadBackend::Auto | AeadBackend::AwsLc => Backend::AwsLc,
+        AeadBackend::RustCrypto => Backend::RustCrypto,
+    }
+}
+
+/// Interface indices in the order of ports.
+#[must_use]
+pub fn ifindices(topology: &Topology) -> Vec<u32> {
+    topology.ports.iter().map(|port| port.ifindex).collect()
+}
+
+struct Shared<'a> {
+    config: &'a Config,
+    topology: &'a Topology,
+    maps: &'a Arc<SharedMaps>,
+    fib: &'a Arc<ArcSwap<Fib>>,
+    spd: &'a Arc<ArcSwap<Spd>>,
+    counters: &'a [Arc<WorkerCounters>],
+}
+
+type XskWorker = Worker<XskSocket, XskRings>;
+type Built =
+    (Vec<XskWorker>, Vec<WorkerLink>, Vec<WorkerRings>, rtrb::Producer<Vec<u8>>);
+
+fn build_workers(
+    shared: &Shared<'_>,
+    opened: Opened,
+    stocks: Vec<FrameStock>,
+) -> Result<Built, String> {
+    let count = shared.topology.worker_cores.len();
+    let mut neighbours = neighbours(count);
+    let mut queues = deal_queues(shared, opened);
+    let (inject, injected) = RingBuffer::new(INJECT_RING);
+    let mut injected = Some(injected);
+    let (mut workers, mut links, mut rings) = (Vec::new(), Vec::new(), Vec::new());
+    for (worker, stock) in stocks.into_iter().enumerate() {
+        let (punts_in, punts_out) = RingBuffer::new(PUNT_RING);
+        let (home_in, home_out) = RingBuffer::new(PUNT_RING * 2);
+        rings.push(WorkerRings { punts: punts_out, frames: home_in });
+        let slots = shared.config.dataplane.sa_slots as usize;
+        // Each slot of both tables has one command under way at most, and each static SPI one.
+        let commands = slots * 4 + 64;
+        let (inbox_in, inbox_out) = RingBuffer::new(commands);
+        let (outbox_in, outbox_out) = RingBuffer::new(commands);
+        links.push(WorkerLink { inbox: inbox_in, outbox: outbox_out });
+        let (own, exits) = queues.remove(0);
+        let io = Io::new(IoParts {
+            worker,
+            queues: own,
+            exits,
+            stock,
+            neighbours: neighbours.remove(0),
+            slow_path: SlowPathRings { punts: punts_in, returned: home_out },
+            events: shared.maps.event_sender(u32::try_from(worker).unwrap_or(u32::MAX)),
+            slots,
+        });
+        workers.push(Worker {
+            io,
+            engine: Engine::new(engine_config(shared, worker)),
+            counters: shared.counters.get(worker).map(Arc::clone).unwrap_or_default(),
+            fib: Arc::clone(shared.fib),
+            spd: Arc::clone(shared.spd),
+            inbox: inbox_out,
+            outbox: outbox_in,
+            injected: injected.take(),
+            inbound_live: inbound_live(shared.maps),
+            outbound_live: outbound_live(shared.maps),
+            burst: shared.config.dataplane.burst as usize,
+            sleep: shared.config.dataplane.wait == Wait::Sleep,
+        });
+    }
+    Ok((workers, links, rings, inject))
+}
+
+fn inbound_live(maps: &SharedMaps) -> Vec<InLive> {
+    (0..maps.geometry().sa_slots).filter_map(|slot| maps.inbound_live(slot)).collect()
+}
+
+fn outbound_live(maps: &SharedMaps) -> Vec<OutLive> {
+    (0..maps.geometry().sa_slots).filter_map(|slot| maps.outbound_live(slot)).collect()
+}
+
+fn engine_config(shared: &Shared<'_>, worker: usize) -> EngineConfig {
+    let data = &shared.config.dataplane;
+    EngineConfig {
+        spis: SpiReader {
+            key: shared.maps.spi_key(),
+            member: shared.config.instance.member,
+            worker: u32::try_from(worker).unwrap_or(u32::MAX),
+            workers: u32::try_from(shared.topology.worker_cores.len()).unwrap_or(u32::MAX),
+        },
+        slots: data.sa_slots as usize,
+        roles: shared.topology.ports.iter().map(|port| port.roles).collect(),
+        icmp_per_second: data.icmp_rate,
+        nest_limit: 0,
+        fragment: data.fragment == Fragmentation::Before,
+    }
+}
+
+/// The rings between every two workers, by worker.
+fn neighbours(count: usize) -> Vec<Vec<Option<Neighbour>>> {
+    let mut ends: Vec<Vec<Option<_>>> =
+        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
+    let mut takes: Vec<Vec<Option<_>>> =
+        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
+    for (from, row) in ends.iter_mut().enumerate() {
+        for (to, place) in row.iter_mut().enumerate().filter(|&(to, _)| to != from) {
+            let (hand_off, taken_over) = RingBuffer::new(NEIGHBOUR_RING);
+            let (home, returned) = RingBuffer::new(NEIGHBOUR_RING);
+            *place = Some((hand_off, home));
+            if let Some(take) = takes.get_mut(to).and_then(|row| row.get_mut(from)) {
+                *take = Some((taken_over, returned));
+            }
+        }
+    }
+    ends.into_iter()
+        .zip(takes)
+        .map(|(row, takes)| {
+            row.into_iter()
+                .zip(takes)
+                .map(|(end, take)| {
+                    let ((hand_off, home), (taken_over, returned)) = end.zip(take)?;
+                    Some(Neighbour { hand_off, home, taken_over, returned })
+                })
+                .collect()
+        })
+        .collect()
+}
+
+type WorkerQueues = (Vec<Queue<XskSocket, XskRings>>, Vec<usize>);
+
+/// Gives every worker its socket of every queue, the rings of its own, and a way out of each port.
+fn deal_queues(shared: &Shared<'_>, opened: Opened) -> Vec<WorkerQueues> {
+    let topology = shared.topology;
+    let count = topology.worker_cores.len();
+    let mut dealt: Vec<WorkerQueues> = (0..count).map(|_| (Vec::new(), Vec::new())).collect();
+    let owned = |worker: usize| {
+        let of = |port: &Port| port.queues.iter().filter(|&&q| topology.owner(q) == worker).count();
+        topology.ports.iter().map(of).sum::<usize>().max(1)
+    };
+    let mut queues = opened.queues.into_iter();
+    for (index, port) in topology.ports.iter().enumerate() {
+        let mut first_of_port = vec![None; count];
+        let mut own_of_port = vec![None; count];
+        for &number in &port.queues {
+            let Some(queue) = queues.next() else { continue };
+            let owner = topology.owner(number);
+            let mut rings = Some(queue.rings);
+            for (worker, socket) in queue.sockets.into_iter().enumerate() {
+                let Some((list, _)) = dealt.get_mut(worker) else { continue };
+                let mine = worker == owner;
+                let place = list.len();
+                if let (Some(first), Some(own)) =
+                    (first_of_port.get_mut(worker), own_of_port.get_mut(worker))
+                {
+                    first.get_or_insert(place);
+                    if mine {
+                        own.get_or_insert(place);
+                    }
+                }
+                // Half of the frames wait to be received into, half are for sending.
+                let fill = u64::from(shared.config.dataplane.frames_per_worker) / 2;
+                list.push(Queue {
+                    port: u16::try_from(index).unwrap_or(u16::MAX),
+                    socket,
+                    rings: if mine { rings.take() } else { None },
+                    fill_target: fill / owned(worker) as u64,
+                    watch: StallWatch::default(),
+                });
+            }
+        }
+        for (worker, (_, exits)) in dealt.iter_mut().enumerate() {
+            let own = own_of_port.get(worker).copied().flatten();
+            let first = first_of_port.get(worker).copied().flatten();
+            exits.push(own.or(first).unwrap_or(usize::MAX));
+        }
+    }
+    dealt
+}
+
+fn spawn(workers: Vec<XskWorker>, topology: &Topology) -> Result<Vec<JoinHandle<()>>, String> {
+    let mut threads = Vec::new();
+    for (number, (worker, &core)) in workers.into_iter().zip(&topology.worker_cores).enumerate() {
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+                    tracing::warn!(core, "worker not pinned: the core is not available");
+                }
+                worker.run();
+            })
+            .map_err(|error| format!("worker {number}: {error}"))?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// Last of all: from here on packets come.
+fn attach(
+    steering: &mut Steering,
+    config: &Config,
+    topology: &Topology,
+    granted: &str,
+) -> Result<Vec<String>, String> {
+    let mut modes = Vec::new();
+    for (port, device) in topology.ports.iter().zip(&config.devices) {
+        let generic = device.mode == DeviceMode::Generic;
+        let fall_back = device.mode == DeviceMode::Auto;
+        let attached = steering
+            .attach(&port.name, port.ifindex, generic, fall_back)
+            .map_err(|error| error.to_string())?;
+        modes.push(format!("{}: {granted}, {attached} XDP", port.name));
+    }
+    Ok(modes)
+}

@@ -1,0 +1,349 @@
+//! One pinned thread: receive, process, transmit, and a slot for everything slow.
+//!
+//! No lock, no allocation and no clock read for a packet; the only system calls are the
+//! wake-ups of rings and, when idle and told to, one wait. Tables come as snapshots, SAs as
+//! messages over a ring from the main thread, between bursts.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Cache};
+use rtrb::{Consumer, Producer};
+use xswan_aead::Key;
+use xswan_esp::sequence::LeaseStore;
+use xswan_pipeline::engine::{Engine, Env, Inbound, Outbound};
+use xswan_pipeline::forward::Fib;
+use xswan_pipeline::spd::Spd;
+use xswan_sa_api::{Direction, InCounters, InLive, OutCounters, OutLive, };
+use xswan_wire::DropReason;
+use xswan_xsk::{Frame, FrameBatch, QueueRings, QueueSocket, Waiter};
+
+use crate::counters::{Totals, WorkerCounters};
+use crate::io::Io;
+use crate::replay_state::ReplayState;
+
+/// How often the slow slot runs, in milliseconds: also how late a new SA can be taken in.
+const HOUSEKEEPING_MS: u64 = 1;
+/// SAs whose counters are published in one slow slot, so that a million of them do not stall packets.
+const PUBLISH_STEP: usize = 256;
+/// Empty loops before a worker that may sleep does.
+const IDLE_LOOPS: u32 = 64;
+/// How long it sleeps at most, in microseconds: rings from other workers do not wake it.
+const SLEEP_US: u32 = 500;
+/// A learned path MTU is forgotten after this long, in milliseconds (RFC 1191 section 6.3).
+const PATH_MTU_AGE_MS: u64 = 600_000;
+
+/// Sequence leases in the shared record.
+pub struct SharedLease(pub OutLive);
+
+impl LeaseStore for SharedLease {
+    fn publish(&mut self, up_to: u64) {
+        self.0.publish_lease(up_to);
+    }
+}
+
+/// The engine as a worker runs it.
+pub type WorkerEngine = Engine<Key, ReplayState, SharedLease, Frame>;
+/// An inbound SA ready to use.
+pub type ReadyInbound = Inbound<Key, ReplayState>;
+/// An outbound SA ready to use.
+pub type ReadyOutbound = Outbound<Key, SharedLease>;
+
+/// What the main thread tells a worker.
+pub enum Command {
+    /// Puts an inbound SA into a slot, or takes it out.
+    Inbound {
+        /// The slot.
+        slot: u32,
+        /// What to acknowledge.
+        generation: u64,
+        /// The SA; `None` removes.
+        sa: Option<Box<ReadyInbound>>,
+    },
+    /// Puts an outbound SA into a slot, or takes it out.
+    Outbound {
+        /// The slot.
+        slot: u32,
+        /// What to acknowledge.
+        generation: u64,
+        /// The SA; `None` removes.
+        sa: Option<Box<ReadyOutbound>>,
+    },
+    /// Where an SPI from outside is, or that it is no more.
+    StaticSpi {
+        /// The SPI.
+        spi: u32,
+        /// Worker and slot.
+        place: Option<(u32, u32)>,
+    },
+    /// What a "packet too big" taught about an outbound SA.
+    PathMtu {
+        /// The slot.
+        slot: u32,
+        /// The sequence number that was quoted, low half.
+        sequence: u32,
+        /// The new MTU in bytes, already above the floor.
+        mtu: u16,
+    },
+    /// End the thread.
+    Stop,
+}
+
+/// What a worker gives back, to be freed where allocation is allowed.
+pub enum Retired {
+    /// An inbound SA, or an empty hand for a slot that was empty.
+    Inbound(u32, Option<Box<ReadyInbound>>),
+    /// An outbound SA.
+    Outbound(u32, Option<Box<ReadyOutbound>>),
+    /// A packet that the kernel had sent.
+    Packet(Vec<u8>),
+}
+
+/// Everything a worker owns.
+pub struct Worker<S, R> {
+    /// Rings and frames.
+    pub io: Io<S, R>,
+    /// SAs and counters.
+    pub engine: WorkerEngine,
+    /// Published counters.
+    pub counters: Arc<WorkerCounters>,
+    /// Forwarding tables.
+    pub fib: Arc<ArcSwap<Fib>>,
+    /// Policies.
+    pub spd: Arc<ArcSwap<Spd>>,
+    /// From the main thread.
+    pub inbox: Consumer<Command>,
+    /// To the main thread.
+    pub outbox: Producer<Retired>,
+    /// Packets that the kernel sent into the TUN device; one worker has them.
+    pub injected: Option<Consumer<Vec<u8>>>,
+    /// Live halves of inbound records by slot.
+    pub inbound_live: Vec<InLive>,
+    /// Live halves of outbound records by slot.
+    pub outbound_live: Vec<OutLive>,
+    /// Packets taken at once.
+    pub burst: usize,
+    /// Whether to sleep when there is nothing to do.
+    pub sleep: bool,
+}
+
+/// What lives on the worker's stack while it runs.
+struct Loop {
+    fib: Cache<Arc<ArcSwap<Fib>>, Arc<Fib>>,
+    spd: Cache<Arc<ArcSwap<Spd>>, Arc<Spd>>,
+    batch: FrameBatch,
+    clock: Instant,
+    clock_base_ms: u64,
+    housekept_ms: u64,
+    publish_at: usize,
+    waiter: Waiter,
+    idle: u32,
+    loops: u64,
+    bursts: u64,
+    busy_cycles: u64,
+}
+
+impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
+    /// Runs until told to stop.
+    pub fn run(mut self) {
+        let mut state = Loop {
+            fib: Cache::new(Arc::clone(&self.fib)),
+            spd: Cache::new(Arc::clone(&self.spd)),
+            batch: FrameBatch::with_capacity(self.burst),
+            clock: Instant::now(),
+            clock_base_ms: xswan_sa_api::clock_ms(),
+            housekept_ms: 0,
+            publish_at: 0,
+            waiter: self.io.waiter(),
+            idle: 0,
+            loops: 0,
+            bursts: 0,
+            busy_cycles: 0,
+        };
+        loop {
+            let elapsed = state.clock.elapsed();
+            let now_ms =
+                state.clock_base_ms + u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            let busy = self.turn(&mut state, now_ms);
+            if now_ms.saturating_sub(state.housekept_ms) >= HOUSEKEEPING_MS {
+                state.housekept_ms = now_ms;
+                if self.housekeep(&mut state, now_ms) {
+                    return self.publish(&state);
+                }
+            }
+            state.idle = if busy { 0 } else { state.idle.saturating_add(1) };
+            if self.sleep && state.idle > IDLE_LOOPS {
+                state.waiter.wait(SLEEP_US);
+            } else if !busy {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    /// One round over all queues; true if there was anything to do.
+    fn turn(&mut self, state: &mut Loop, now_ms: u64) -> bool {
+        state.loops = state.loops.wrapping_add(1);
+        let begun = xswan_xsk::cycles();
+        let fib = state.fib.load();
+        let spd = state.spd.load();
+        let env = Env { fib, spd, now_ms };
+        let mut busy = false;
+        for index in 0..self.io.queue_count() {
+            let (port, count) = self.io.receive(index, &mut state.batch);
+            if count > 0 {
+                busy = true;
+                state.bursts = state.bursts.wrapping_add(1);
+                let burst = state.batch.drain().map(|frame| (port, frame));
+                self.engine.process(&env, &mut self.io, burst);
+            }
+        }
+        for _ in 0..self.burst {
+            let Some(taken) = self.io.take_over() else { break };
+            busy = true;
+            let burst = std::iter::once((taken.port, taken.frame));
+            self.engine.process(&env, &mut self.io, burst);
+        }
+        while let Some(packet) = self.injected.as_mut().and_then(|ring| ring.pop().ok()) {
+            busy = true;
+            self.engine.originate(&env, &mut self.io, &packet);
+            let _ = self.outbox.push(Retired::Packet(packet));
+        }
+        self.io.settle(busy);
+        if busy {
+            let spent = xswan_xsk::cycles().wrapping_sub(begun);
+            state.busy_cycles = state.busy_cycles.wrapping_add(spent);
+        }
+        busy
+    }
+
+    /// The slow slot; true when it is time to end.
+    fn housekeep(&mut self, state: &mut Loop, now_ms: u64) -> bool {
+        self.io.housekeep(now_ms);
+        self.publish(state);
+        self.publish_sas(state, now_ms);
+        while self.outbox.slots() > 1 {
+            let Ok(command) = self.inbox.pop() else { break };
+            if self.obey(command, now_ms) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn obey(&mut self, command: Command, now_ms: u64) -> bool {
+        match command {
+            Command::Inbound { slot, generation, sa } => {
+                let spi = sa.as_ref().map_or(0, |sa| sa.sa.spi());
+                self.io.note_spi(Direction::Inbound, slot, spi);
+                let old = self.engine.inbound.put(slot as usize, sa);
+                if let Some(live) = self.inbound_live.get(slot as usize) {
+                    live.acknowledge(generation);
+                }
+                let _ = self.outbox.push(Retired::Inbound(slot, old));
+            }
+            Command::Outbound { slot, generation, sa } => {
+                let spi = sa.as_ref().map_or(0, |sa| sa.sa.spi());
+                self.io.note_spi(Direction::Outbound, slot, spi);
+                let old = self.engine.outbound.put(slot as usize, sa);
+                if let Some(live) = self.outbound_live.get(slot as usize) {
+                    live.acknowledge(generation);
+                }
+                let _ = self.outbox.push(Retired::Outbound(slot, old));
+            }
+            Command::StaticSpi { spi, place: Some((worker, slot)) } => {
+                self.engine.static_spis.insert(spi, worker, slot);
+            }
+            Command::StaticSpi { spi, place: None } => self.engine.static_spis.remove(spi),
+            Command::PathMtu { slot, sequence, mtu } => self.learn_mtu(slot, sequence, mtu, now_ms),
+            Command::Stop => return true,
+        }
+        false
+    }
+
+    /// Believes a "packet too big" if it quotes a number that was used lately.
+    fn learn_mtu(&mut self, slot: u32, sequence: u32, mtu: u16, now_ms: u64) {
+        let Some(entry) = self.engine.outbound.at_mut(slot as usize) else { return };
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is what was quoted")]
+        let last = entry.sa.sequence().last() as u32;
+        let recent = last.wrapping_sub(sequence) < RECENT_PACKETS;
+        if recent && mtu < entry.path_mtu {
+            entry.path_mtu = mtu;
+            entry.learned_ms = Some(now_ms);
+        }
+    }
+
+    fn publish(&self, state: &Loop) {
+        let engine = &self.engine.totals;
+        let totals = Totals {
+            forwarded: engine.forwarded,
+            handed_off: engine.handed_off,
+            punted: engine.punted,
+            originated: engine.originated,
+            sealed: engine.sealed,
+            opened: engine.opened,
+            bursts: state.bursts,
+            loops: state.loops,
+            busy_cycles: state.busy_cycles,
+            ..self.io.totals
+        };
+        self.counters.publish(&totals, &self.engine.drops);
+    }
+
+    /// The next few SAs' counters go to the shared records; times are looked at too.
+    fn publish_sas(&mut self, state: &mut Loop, now_ms: u64) {
+        let slots = self.inbound_live.len().max(self.outbound_live.len());
+        for _ in 0..PUBLISH_STEP.min(slots) {
+            let slot = state.publish_at;
+            state.publish_at = (slot + 1) % slots.max(1);
+            if let (Some(entry), Some(live)) =
+                (self.engine.inbound.at_mut(slot), self.inbound_live.get(slot))
+            {
+                live.publish(&inbound_counters(entry));
+            }
+            if let (Some(entry), Some(live)) =
+                (self.engine.outbound.at_mut(slot), self.outbound_live.get(slot))
+            {
+                forget_mtu(entry, now_ms);
+                live.publish(&outbound_counters(entry, &live.counters(), now_ms));
+            }
+            self.engine.poll_lifetimes(&mut self.io, slot, now_ms);
+        }
+    }
+}
+
+/// A quoted packet may be this many packets old: what a second of line rate has sent.
+const RECENT_PACKETS: u32 = 1 << 20;
+
+fn forget_mtu(entry: &mut ReadyOutbound, now_ms: u64) {
+    if entry.learned_ms.is_some_and(|at| now_ms.saturating_sub(at) > PATH_MTU_AGE_MS) {
+        entry.learned_ms = None;
+        entry.path_mtu = u16::MAX;
+    }
+}
+
+fn inbound_counters(entry: &ReadyInbound) -> InCounters {
+    let (sa, counted) = (&entry.sa, &entry.sa.counters);
+    InCounters {
+        packets: sa.lifetime().packets(),
+        bytes: sa.lifetime().bytes(),
+        last_used_ms: sa.last_seen_ms(),
+        auth_fail: counted.auth_fail,
+        replay: counted.replay,
+        lost: sa.replay().lost(),
+        other: counted.malformed + counted.selector + counted.address + counted.ecn,
+    }
+}
+
+fn outbound_counters(entry: &ReadyOutbound, last: &OutCounters, now_ms: u64) -> OutCounters {
+    let lifetime = entry.sa.lifetime();
+    let used = lifetime.packets() != last.packets;
+    OutCounters {
+        packets: lifetime.packets(),
+        bytes: lifetime.bytes(),
+        last_used_ms: if used { now_ms } else { last.last_used_ms },
+        drops: 0,
+        path_mtu: u64::from(entry.path_mtu),
+    }
+}
+
+const _: () = assert!(DropReason::COUNT < 256);
