@@ -184,6 +184,7 @@ impl Table for Outbound<'_> {
     fn continued(new: &OutboundConfig, old: &OutboundConfig) -> Option<OutboundConfig> {
         let mut sa = new.clone();
         sa.lifetimes.installed_ms = old.lifetimes.installed_ms;
+        sa.iv_base = old.iv_base;
         (new.esn == old.esn).then_some(sa)
     }
 
@@ -193,9 +194,22 @@ impl Table for Outbound<'_> {
 
     fn complete(&self, _slot: u32, sa: &OutboundConfig) -> Option<OutboundConfig> {
         let mut sa = sa.clone();
+        sa.iv_base = iv_base();
         sa.lifetimes.installed_ms = clock_ms();
         Some(sa)
     }
+}
+
+/// Where the IVs of a static key start: after all that were used before the maps were lost.
+///
+/// A static key outlives the maps (a reboot empties them), and its sequence numbers then
+/// start again at 1; with IVs equal to them every nonce would be used twice. The seconds of
+/// the wall clock in the upper half leave 2^32 packets for each second that has passed, more
+/// than any link carries. A clock that is set back to before the SA was last installed
+/// would undo this.
+fn iv_base() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs()) << 32
 }
 
 /// One table on its way to what is wanted.

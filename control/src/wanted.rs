@@ -154,6 +154,7 @@ fn sas(
         ttl: child.ttl,
         tfc_padding: child.tfc_padding,
         path_mtu: child.path_mtu,
+        iv_base: 0,
         child: id,
         lifetimes,
     };

@@ -9,10 +9,12 @@ use crate::start::Running;
 
 /// `status`: a line for each part, and whether it is well.
 #[must_use]
-pub fn status(running: &Running, alive: &[bool], devices: &[(String, Result<String, String>)]) -> Value {
-    let line = |component: String, ok: bool, detail: String| {
-        json!({ "component": component, "ok": ok, "detail": detail })
-    };
+pub fn status(
+    running: &Running,
+    alive: &[bool],
+    devices: &[(String, Result<String, String>)],
+) -> Value {
+    let line = |component: String, ok: bool, detail: String| json!({ "component": component, "ok": ok, "detail": detail });
     let (inbound, outbound) = running.sadb.count();
     let detail = format!(
         "process {}, {inbound} inbound and {outbound} outbound SAs, {}",
@@ -48,9 +50,8 @@ pub fn runtime(running: &Running) -> Value {
         })
         .collect();
     let slow = &running.slow_path.counters;
-    let load = |counter: &std::sync::atomic::AtomicU64| {
-        counter.load(std::sync::atomic::Ordering::Relaxed)
-    };
+    let load =
+        |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     json!({
         "workers": workers,
         "slow_path": {

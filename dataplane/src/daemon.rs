@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,12 +10,13 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use xswan_config::Config;
 use xswan_management::{Call, Limits, Server};
-use xswan_sa_api::{InstanceLock, Role, SharedMaps};
+use xswan_sa_api::{InstanceLock, Role, SharedMaps, SteerMaps};
 
 use crate::answers;
 use crate::kernel::mirror::Mirror;
 use crate::kernel::path_mtu::IcmpSockets;
 use crate::kernel::snapshot::Tables;
+use crate::privilege;
 use crate::start::{self, Running};
 use crate::steering::Steering;
 
@@ -29,8 +30,9 @@ const ICMP_LIMIT: usize = 64;
 /// How often neighbours in use are confirmed, in seconds: well within the kernel's
 /// garbage collection of entries that it thinks unused (gc_stale_time, 60 s).
 const NEIGHBOUR_REFRESH_S: u64 = 20;
-/// How often workers' heartbeats are looked at, in milliseconds.
-const WATCHDOG_MS: u64 = 500;
+/// How often workers' heartbeats are looked at, in ticks. A worker beats every millisecond;
+/// half a second without one is no scheduling delay any more.
+const WATCHDOG_TICKS: u64 = 500;
 
 /// Runs until told to stop.
 ///
@@ -54,17 +56,19 @@ pub fn run(file: &Path) -> Result<(), String> {
     runtime.block_on(async {
         let mirror = Mirror::open().map_err(|error| format!("netlink: {error}"))?;
         let tables = mirror.read().await.map_err(|error| format!("netlink: {error}"))?;
-        let icmp = IcmpSockets::open()
-            .map_err(|error| format!("raw ICMP sockets: {error}; run as root or with CAP_NET_RAW"))?;
-        let running = start::start(&config, &Arc::new(maps), &tables)?;
+        let icmp = IcmpSockets::open().map_err(|error| {
+            format!("raw ICMP sockets: {error}; run as root or with CAP_NET_RAW")
+        })?;
+        let maps = Arc::new(maps);
+        let running = start::start(&config, &maps, &tables)?;
         let core = core_affinity::CoreId { id: running.topology.main_core };
         core_affinity::set_for_current(core);
-        drop_capabilities();
+        privilege::keep_for_management();
         announce(&running);
         let server = Server::bind(&directory.join("dataplane.sock"), Limits::default())
             .map_err(|error| error.to_string())?;
-        let main = Main::new(running, mirror, tables, icmp);
-        main.serve(server).await.map_err(|error| error.to_string())
+        let main = Main::new(running, maps, mirror, tables, icmp);
+        main.serve(server).await
     })
 }
 
@@ -88,25 +92,9 @@ fn protect_memory() -> Result<(), String> {
         .map_err(|error| format!("core dumps cannot be switched off: {error}"))
 }
 
-/// After the start nothing needs a privilege but refreshing neighbours and swapping programs.
-fn drop_capabilities() {
-    use caps::{CapSet, Capability};
-    let keep = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_BPF];
-    for capability in caps::all() {
-        if !keep.contains(&capability) {
-            // Not permitted in the first place is as good as dropped.
-            let _ = caps::drop(None, CapSet::Effective, capability);
-            let _ = caps::drop(None, CapSet::Permitted, capability);
-        }
-    }
-}
-
 fn announce(running: &Running) {
     for line in running.topology.to_string().lines() {
         tracing::info!("{line}");
-    }
-    for mode in &running.modes {
-        tracing::info!("{mode}");
     }
     for note in &running.notes {
         tracing::info!("{note}");
@@ -117,13 +105,21 @@ fn announce(running: &Running) {
     tracing::info!(aead = running.backend.name(), "ready");
 }
 
+/// Whether control has been here.
+fn is_configured(steering: &SteerMaps) -> bool {
+    steering.config().is_ok_and(|config| config.version != 0)
+}
+
 struct Main {
     running: Running,
+    maps: Arc<SharedMaps>,
     mirror: Mirror,
     tables: Tables,
     icmp: IcmpSockets,
-    heartbeats: Vec<(u64, Instant)>,
+    /// Last heartbeat seen of each worker, and whether it had moved.
+    heartbeats: Vec<(u64, bool)>,
     ticks: u64,
+    attached: bool,
 }
 
 enum Next {
@@ -135,20 +131,28 @@ enum Next {
 }
 
 impl Main {
-    fn new(running: Running, mirror: Mirror, tables: Tables, icmp: IcmpSockets) -> Self {
-        let heartbeats = running.counters.iter().map(|c| (c.heartbeat(), Instant::now())).collect();
-        Self { running, mirror, tables, icmp, heartbeats, ticks: 0 }
+    fn new(
+        running: Running,
+        maps: Arc<SharedMaps>,
+        mirror: Mirror,
+        tables: Tables,
+        icmp: IcmpSockets,
+    ) -> Self {
+        let heartbeats = running.counters.iter().map(|c| (c.heartbeat(), true)).collect();
+        Self { running, maps, mirror, tables, icmp, heartbeats, ticks: 0, attached: false }
     }
 
-    async fn serve(mut self, server: Server) -> std::io::Result<()> {
+    async fn serve(mut self, server: Server) -> Result<(), String> {
         let (sender, mut calls) = mpsc::channel::<Call>(64);
         let server = tokio::spawn(server.run(sender));
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let handler = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+        let mut terminate = handler(SignalKind::terminate())?;
+        let mut interrupt = handler(SignalKind::interrupt())?;
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh = tokio::time::interval(Duration::from_secs(NEIGHBOUR_REFRESH_S));
         let mut detach = false;
+        let mut refused = None;
         loop {
             let next = tokio::select! {
                 _ = terminate.recv() => Next::Stop,
@@ -160,7 +164,13 @@ impl Main {
             };
             match next {
                 Next::Stop => break,
-                Next::Tick => self.tick(),
+                Next::Tick => {
+                    self.tick();
+                    if let Err(error) = self.attach() {
+                        refused = Some(error);
+                        break;
+                    }
+                }
                 Next::Refresh => self.refresh_neighbours().await,
                 Next::Tables(true) => self.read_tables().await,
                 Next::Tables(false) => {
@@ -185,12 +195,15 @@ impl Main {
         drop(calls);
         // Ended, the server removes its socket.
         let _ended = server.await;
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
         self.running.sadb.poll();
+        if self.ticks.is_multiple_of(WATCHDOG_TICKS) {
+            self.watch_workers();
+        }
         if self.ticks.is_multiple_of(ICMP_TICKS) {
             let sadb = &mut self.running.sadb;
             self.icmp.poll(ICMP_LIMIT, |message| sadb.too_big(&message));
@@ -227,7 +240,7 @@ impl Main {
     fn answer(&mut self, command: &str) -> Result<Value, String> {
         match command {
             "status" => {
-                let alive = self.alive();
+                let alive: Vec<bool> = self.heartbeats.iter().map(|beat| beat.1).collect();
                 Ok(answers::status(&self.running, &alive, &self.devices()))
             }
             "runtime" => Ok(answers::runtime(&self.running)),
@@ -239,21 +252,33 @@ impl Main {
         }
     }
 
-    fn alive(&mut self) -> Vec<bool> {
-        let limit = Duration::from_millis(WATCHDOG_MS);
-        let threads = self.running.workers.iter();
-        threads
-            .zip(&self.running.counters)
-            .zip(&mut self.heartbeats)
-            .map(|((thread, counters), (last, since))| {
-                let beat = counters.heartbeat();
-                if beat != *last {
-                    (*last, *since) = (beat, Instant::now());
-                }
-                // A heart that has not been looked at for long has had no chance to show itself.
-                !thread.is_finished() && (since.elapsed() < limit || beat != *last || beat > 0)
-            })
-            .collect()
+    fn watch_workers(&mut self) {
+        let workers = self.running.workers.iter().zip(&self.running.counters);
+        for (number, ((thread, counters), (last, alive))) in
+            workers.zip(&mut self.heartbeats).enumerate()
+        {
+            let beat = counters.heartbeat();
+            let moved = beat != *last && !thread.is_finished();
+            if *alive && !moved {
+                tracing::error!(worker = number, "a worker does not answer");
+            }
+            (*last, *alive) = (beat, moved);
+        }
+    }
+
+    /// Attaches once control has said what is to be protected: before that the program
+    /// could only pass everything.
+    fn attach(&mut self) -> Result<(), String> {
+        if self.attached || !self.maps.steering().is_some_and(is_configured) {
+            return Ok(());
+        }
+        self.attached = true;
+        self.running.attach()?;
+        for mode in &self.running.modes {
+            tracing::info!("{mode}");
+        }
+        tracing::info!("attached");
+        Ok(())
     }
 
     fn devices(&self) -> Vec<(String, Result<String, String>)> {
@@ -262,8 +287,12 @@ impl Main {
             .topology
             .ports
             .iter()
-            .zip(&self.running.modes)
-            .map(|(port, mode)| {
+            .enumerate()
+            .map(|(index, port)| {
+                let Some(mode) = self.running.modes.get(index) else {
+                    let wait = "not attached: waiting for xswan-control to say what is protected";
+                    return (port.name.clone(), Err(wait.to_owned()));
+                };
                 let state = match self.tables.links.get(&port.ifindex) {
                     None => Err("gone: restart the dataplane when it is back".to_owned()),
                     Some(link) if !link.up => Err("link is down".to_owned()),

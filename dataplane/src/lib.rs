@@ -11,6 +11,7 @@ pub mod counters;
 pub mod daemon;
 pub mod io;
 pub mod kernel;
+pub mod privilege;
 pub mod replay_state;
 pub mod sadb;
 pub mod start;

@@ -28,6 +28,13 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A worker that has failed must not be unwound past others' SAs: the process ends, the
+    // program stays attached and closed, and whoever supervises starts the next one.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let run = if detach { xswan_dataplane::daemon::detach } else { xswan_dataplane::daemon::run };
     match run(&file) {
         Ok(()) => ExitCode::SUCCESS,

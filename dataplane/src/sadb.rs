@@ -114,7 +114,8 @@ impl Sadb {
     /// Answers the doorbell and takes back what workers return. To be called often.
     pub fn poll(&mut self) {
         for worker in 0..self.workers.len() {
-            while let Some(retired) = self.workers.get_mut(worker).and_then(|w| w.outbox.pop().ok()) {
+            while let Some(retired) = self.workers.get_mut(worker).and_then(|w| w.outbox.pop().ok())
+            {
                 self.take_back(retired);
             }
         }
@@ -219,7 +220,10 @@ impl Sadb {
                 }
                 let sa = Some(Box::new(sa));
                 self.send(worker, Command::Inbound { slot, generation, sa });
-                self.set_inbound(slot, Slot::Held { generation, worker, spi: config.spi, is_static });
+                self.set_inbound(
+                    slot,
+                    Slot::Held { generation, worker, spi: config.spi, is_static },
+                );
             }
             Err(why) => tracing::error!(slot, spi = config.spi, %why, "inbound SA not installed"),
         }
@@ -348,6 +352,7 @@ impl Sadb {
                 DfPolicy::Clear => DfEncap::Clear,
             },
             ttl: config.ttl,
+            iv_base: config.iv_base,
             tfc: match config.tfc_padding {
                 0 => Tfc::Off,
                 len => Tfc::PadTo(len),
@@ -362,8 +367,7 @@ impl Sadb {
         };
         let space = if config.esn { u64::MAX } else { u64::from(u32::MAX) };
         let soft_sequence = space / 100 * SEQUENCE_SOFT_PERCENT;
-        let sequence =
-            SequenceSpace::resume(config.esn, soft_sequence, lease, SharedLease(live));
+        let sequence = SequenceSpace::resume(config.esn, soft_sequence, lease, SharedLease(live));
         let since = config.lifetimes.installed_ms;
         let mut sa =
             OutboundSa::new(&settings, cipher, sequence, since).map_err(|e| e.to_string())?;
@@ -401,7 +405,8 @@ impl Sadb {
             first: range.first,
             last: range.last,
         };
-        let ports = |ports: &xswan_sa_api::PortRange| PortRange { first: ports.first, last: ports.last };
+        let ports =
+            |ports: &xswan_sa_api::PortRange| PortRange { first: ports.first, last: ports.last };
         let selector = Selector {
             source: range(&row.local),
             destination: range(&row.remote),
@@ -440,9 +445,8 @@ impl Sadb {
     /// Number of SAs with workers: inbound, outbound.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
-        let held = |slots: &[Slot]| {
-            slots.iter().filter(|slot| matches!(slot, Slot::Held { .. })).count()
-        };
+        let held =
+            |slots: &[Slot]| slots.iter().filter(|slot| matches!(slot, Slot::Held { .. })).count();
         (held(&self.inbound), held(&self.outbound))
     }
 

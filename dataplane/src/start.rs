@@ -1,6 +1,7 @@
 //! From the configuration to running workers, in the order that lets nothing slip through.
 //!
-//! Look at the machine, open everything, start the workers, attach the program last. Every
+//! Look at the machine, open everything, start the workers; attach the program last, when
+//! control has said what is protected. Every
 //! refusal is one line that names the key or the command that mends it.
 
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use rtrb::RingBuffer;
 use xswan_aead::Backend;
-use xswan_config::{AeadBackend, Config, DeviceMode, DeviceRole, Fragmentation, HugePages, Wait};
+use xswan_config::{
+    AeadBackend, Config, Device, DeviceMode, DeviceRole, Fragmentation, HugePages, Wait,
+};
 use xswan_pipeline::engine::{Engine, EngineConfig};
 use xswan_pipeline::forward::Fib;
 use xswan_pipeline::spd::Spd;
@@ -27,6 +30,7 @@ use crate::counters::WorkerCounters;
 use crate::io::{Io, IoParts, Neighbour, Queue, SlowPathRings};
 use crate::kernel::slow_path::{SlowPath, WorkerRings};
 use crate::kernel::snapshot::{Link, Tables};
+use crate::privilege;
 use crate::sadb::{Sadb, WorkerLink};
 use crate::steering::Steering;
 use crate::topology::{Port, Topology, numa_node_of_device};
@@ -50,7 +54,11 @@ const BUSY_POLL: BusyPoll = BusyPoll { time_us: 20, budget: 64 };
 pub struct Running {
     /// The plan.
     pub topology: Topology,
-    /// How each port's program is attached, and its sockets' mode.
+    /// The devices as configured, in the order of ports.
+    devices: Vec<Device>,
+    /// The sockets' mode.
+    granted: String,
+    /// How each port's program is attached, and its sockets' mode; empty until it is.
     pub modes: Vec<String>,
     /// Notes for the operator: fallbacks taken, pages got.
     pub notes: Vec<String>,
@@ -96,7 +104,7 @@ pub fn start(config: &Config, maps: &Arc<SharedMaps>, tables: &Tables) -> Result
     let longest_packet =
         u32::try_from(opened.umem.umem().longest_frame()).unwrap_or(0).saturating_sub(L2_LEN);
     check_mtus(&topology, tables, longest_packet)?;
-    let modes = opened.queues.first().map_or_else(String::new, |queue| queue.granted.to_string());
+    let granted = opened.queues.first().map_or_else(String::new, |queue| queue.granted.to_string());
     let notes = notes(&opened);
     fill_socket_map(&mut steering, &topology, &opened)?;
 
@@ -112,15 +120,17 @@ pub fn start(config: &Config, maps: &Arc<SharedMaps>, tables: &Tables) -> Result
     })?;
     let backend = backend(config);
     let stocks = std::mem::take(&mut opened.stocks);
-    let shared = Shared { config, topology: &topology, maps, fib: &fib, spd: &spd, counters: &counters };
+    let shared =
+        Shared { config, topology: &topology, maps, fib: &fib, spd: &spd, counters: &counters };
     let (workers, links, rings, inject) = build_workers(&shared, opened, stocks)?;
     slow_path.start(rings, inject).map_err(|error| format!("slow path: {error}"))?;
     let sadb = Sadb::new(Arc::clone(maps), links, backend, spd)?;
     let workers = spawn(workers, &topology)?;
-    let modes = attach(&mut steering, config, &topology, &modes)?;
     Ok(Running {
         topology,
-        modes,
+        devices: config.devices.clone(),
+        granted,
+        modes: Vec::new(),
         notes,
         steering,
         workers,
@@ -142,7 +152,9 @@ fn plan(config: &Config, tables: &Tables) -> Result<Topology, String> {
             return Ok(number);
         }
         let ids: Vec<_> = available.iter().map(|core| core.id).collect();
-        Err(format!("cores.{key}: core {number} is not available to this process; it may use {ids:?}"))
+        Err(format!(
+            "cores.{key}: core {number} is not available to this process; it may use {ids:?}"
+        ))
     };
     let main_core = core("main", config.cores.main)?;
     let worker_cores =
@@ -300,8 +312,7 @@ struct Shared<'a> {
 }
 
 type XskWorker = Worker<XskSocket, XskRings>;
-type Built =
-    (Vec<XskWorker>, Vec<WorkerLink>, Vec<WorkerRings>, rtrb::Producer<Vec<u8>>);
+type Built = (Vec<XskWorker>, Vec<WorkerLink>, Vec<WorkerRings>, rtrb::Producer<Vec<u8>>);
 
 fn build_workers(
     shared: &Shared<'_>,
@@ -465,6 +476,7 @@ fn spawn(workers: Vec<XskWorker>, topology: &Topology) -> Result<Vec<JoinHandle<
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
+                privilege::drop_all();
                 if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
                     tracing::warn!(core, "worker not pinned: the core is not available");
                 }
@@ -476,21 +488,21 @@ fn spawn(workers: Vec<XskWorker>, topology: &Topology) -> Result<Vec<JoinHandle<
     Ok(threads)
 }
 
-/// Last of all: from here on packets come.
-fn attach(
-    steering: &mut Steering,
-    config: &Config,
-    topology: &Topology,
-    granted: &str,
-) -> Result<Vec<String>, String> {
-    let mut modes = Vec::new();
-    for (port, device) in topology.ports.iter().zip(&config.devices) {
-        let generic = device.mode == DeviceMode::Generic;
-        let fall_back = device.mode == DeviceMode::Auto;
-        let attached = steering
-            .attach(&port.name, port.ifindex, generic, fall_back)
-            .map_err(|error| error.to_string())?;
-        modes.push(format!("{}: {granted}, {attached} XDP", port.name));
+impl Running {
+    /// Attaches the program to every device, last of all: from here on packets come.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn attach(&mut self) -> Result<(), String> {
+        for (port, device) in self.topology.ports.iter().zip(&self.devices) {
+            let generic = device.mode == DeviceMode::Generic;
+            let fall_back = device.mode == DeviceMode::Auto;
+            let attached = self
+                .steering
+                .attach(&port.name, port.ifindex, generic, fall_back)
+                .map_err(|error| error.to_string())?;
+            self.modes.push(format!("{}, {attached} XDP", self.granted));
+        }
+        Ok(())
     }
-    Ok(modes)
 }

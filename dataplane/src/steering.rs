@@ -22,7 +22,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("STEER_OBJECT"));
 /// Name of the program in the object.
 const PROGRAM: &str = "steer";
 
-
 /// How the program runs on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
@@ -94,7 +93,9 @@ impl Steering {
                 ))
             })?;
         let program: &mut Xdp = program(&mut ebpf)?;
-        program.load().map_err(|error| fail(format!("the kernel refuses the program: {}", chain(&error))))?;
+        program
+            .load()
+            .map_err(|error| fail(format!("the kernel refuses the program: {}", chain(&error))))?;
         let xsks = take(&mut ebpf, "xsks")?;
         let ports = take(&mut ebpf, "steer_ports")?;
         let stats = take(&mut ebpf, "steer_stats")?;
@@ -244,7 +245,8 @@ fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, SteeringError>
 where
     M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
 {
-    let map = ebpf.take_map(name).ok_or_else(|| fail(format!("the object holds no map `{name}`")))?;
+    let map =
+        ebpf.take_map(name).ok_or_else(|| fail(format!("the object holds no map `{name}`")))?;
     M::try_from(map).map_err(|error| fail(format!("{name}: {}", chain(&error))))
 }
 
@@ -273,7 +275,9 @@ fn refused(name: &str, error: &ProgramError) -> SteeringError {
             "the driver has no native XDP; set `mode = \"generic\"` or \"auto\" for device {name}"
         ),
         Some(libc::EINVAL) => {
-            format!("the driver refuses at this MTU or with its offloads; try `ethtool -K {name} lro off`")
+            format!(
+                "the driver refuses at this MTU or with its offloads; try `ethtool -K {name} lro off`"
+            )
         }
         Some(libc::ENODEV) => format!("device {name} is gone"),
         _ => chain(error),

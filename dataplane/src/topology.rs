@@ -70,7 +70,11 @@ impl Topology {
 
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<16} {:>5} {:>6} {:>4} {:>9}  role", "NIC", "queue", "worker", "core", "NUMA node")?;
+        writeln!(
+            f,
+            "{:<16} {:>5} {:>6} {:>4} {:>9}  role",
+            "NIC", "queue", "worker", "core", "NUMA node"
+        )?;
         for port in &self.ports {
             for &queue in &port.queues {
                 let worker = self.owner(queue);
@@ -81,7 +85,11 @@ impl fmt::Display for Topology {
                     xswan_steer::abi::ROLE_INNER => "inner",
                     _ => "both",
                 };
-                writeln!(f, "{:<16} {queue:>5} {worker:>6} {core:>4} {node:>9}  {role}", port.name)?;
+                writeln!(
+                    f,
+                    "{:<16} {queue:>5} {worker:>6} {core:>4} {node:>9}  {role}",
+                    port.name
+                )?;
             }
         }
         Ok(())
@@ -96,9 +104,9 @@ pub fn numa_node_of_device(name: &str) -> Option<u32> {
 
 fn numa_node_of_core(core: usize) -> Option<u32> {
     let entries = fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")).ok()?;
-    entries.flatten().find_map(|entry| {
-        entry.file_name().to_string_lossy().strip_prefix("node")?.parse().ok()
-    })
+    entries
+        .flatten()
+        .find_map(|entry| entry.file_name().to_string_lossy().strip_prefix("node")?.parse().ok())
 }
 
 fn read_number(path: &Path) -> Option<u32> {
@@ -118,7 +126,11 @@ mod tests {
             queues: vec![0, 1, 2, 3],
             numa_node: None,
         };
-        Topology { main_core: 0, worker_cores: vec![1, 2], ports: vec![port("eth0", 1), port("eth1", 3)] }
+        Topology {
+            main_core: 0,
+            worker_cores: vec![1, 2],
+            ports: vec![port("eth0", 1), port("eth1", 3)],
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use xswan_esp::sequence::LeaseStore;
 use xswan_pipeline::engine::{Engine, Env, Inbound, Outbound};
 use xswan_pipeline::forward::Fib;
 use xswan_pipeline::spd::Spd;
-use xswan_sa_api::{Direction, InCounters, InLive, OutCounters, OutLive, };
+use xswan_sa_api::{Direction, InCounters, InLive, OutCounters, OutLive};
 use xswan_wire::DropReason;
 use xswan_xsk::{Frame, FrameBatch, QueueRings, QueueSocket, Waiter};
 
@@ -342,7 +342,7 @@ fn outbound_counters(entry: &ReadyOutbound, last: &OutCounters, now_ms: u64) -> 
         bytes: lifetime.bytes(),
         last_used_ms: if used { now_ms } else { last.last_used_ms },
         drops: 0,
-        path_mtu: u64::from(entry.path_mtu),
+        path_mtu: if entry.path_mtu == u16::MAX { 0 } else { u64::from(entry.path_mtu) },
     }
 }
 

@@ -298,7 +298,8 @@ where
 {
     #[expect(clippy::cast_possible_truncation, reason = "the low half is what is sent")]
     let low = sequence as u32;
-    let iv = sequence.to_be_bytes();
+    // One sender, one counter: as unique as the sequence number (RFC 4106 section 3.1).
+    let iv = sa.iv_base.wrapping_add(sequence).to_be_bytes();
     let after_header = plan.front_len.checked_add(esp::HEADER_LEN)?;
     let sealed_from = after_header.checked_add(IV_LEN)?;
     esp::Header { spi: sa.spi, sequence: low }.emit(out.get_mut(plan.front_len..)?)?;

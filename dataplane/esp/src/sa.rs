@@ -89,6 +89,7 @@ pub struct OutboundSa<A, L> {
     pub(crate) ttl: u8,
     pub(crate) flow_label: u32,
     pub(crate) tfc: Tfc,
+    pub(crate) iv_base: u64,
     cipher: A,
 }
 
@@ -131,6 +132,7 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
             ttl: config.ttl,
             flow_label: config.flow_label,
             tfc: config.tfc,
+            iv_base: config.iv_base,
             cipher,
         })
     }

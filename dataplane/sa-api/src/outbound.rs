@@ -60,6 +60,9 @@ pub struct OutboundConfig {
     pub tfc_padding: u16,
     /// Path MTU to the peer in octets of the outer packet; 0 is to be learned.
     pub path_mtu: u16,
+    /// Added to the sequence number to make the IV; see [`crate::outbound`]. Of keys that are
+    /// negotiated, and so never come back, 0.
+    pub iv_base: u64,
     /// Number of the child, the same in its policies.
     pub child: u32,
     /// When it ends.
@@ -100,7 +103,7 @@ impl OutboundConfig {
             kind,
             codec::pack16(encap.local_port, encap.remote_port, self.worker, self.tfc_padding),
             codec::pack32(self.child, u32::from(self.path_mtu)),
-            0,
+            self.iv_base,
             local0,
             local1,
             remote0,
@@ -132,7 +135,7 @@ impl OutboundConfig {
             kind,
             ports,
             child,
-            _no_replay,
+            iv_base,
             local0,
             local1,
             remote0,
@@ -186,6 +189,7 @@ impl OutboundConfig {
             ttl,
             tfc_padding,
             path_mtu: u16::try_from(path_mtu).map_err(|_| "path_mtu")?,
+            iv_base,
             child,
             lifetimes: codec::lifetimes_from_words([l0, l1, l2, l3, l4, l5, l6]),
         })

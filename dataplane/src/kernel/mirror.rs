@@ -31,7 +31,8 @@ const SETTLE_MAX_MS: u64 = 50;
 /// Number of the kernel's local table.
 const TABLE_LOCAL: u32 = 255;
 
-type Messages = futures_util::stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+type Messages =
+    futures_util::stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// A connection to the kernel's tables.
 pub struct Mirror {
@@ -103,7 +104,10 @@ impl Mirror {
             let mut parent = None;
             let mut vlan = None;
             for attribute in message.attributes {
-                #[expect(clippy::wildcard_enum_match_arm, reason = "dozens of attributes, six used")]
+                #[expect(
+                    clippy::wildcard_enum_match_arm,
+                    reason = "dozens of attributes, six used"
+                )]
                 match attribute {
                     LinkAttribute::IfName(name) => link.name = name,
                     LinkAttribute::Mtu(mtu) => link.mtu = mtu,

@@ -17,6 +17,8 @@ use rtrb::{Consumer, Producer};
 use tun_rs::{DeviceBuilder, SyncDevice};
 use xswan_xsk::frame::Frame;
 
+use crate::privilege;
+
 /// Longest sleep of the writer when nothing comes, in microseconds: the price of a first
 /// packet's latency against wake-ups of an idle gateway.
 const IDLE_MAX_US: u64 = 1000;
@@ -71,6 +73,7 @@ impl SlowPath {
     /// If the device cannot be made: no right, or a device of that name exists.
     pub fn open(name: &str, mtu: u16) -> io::Result<Self> {
         let device = DeviceBuilder::new().name(name).mtu(mtu).build_sync()?;
+        let_own_addresses_in(name);
         Ok(Self {
             device: Arc::new(device),
             stop: Arc::new(AtomicBool::new(false)),
@@ -83,11 +86,7 @@ impl SlowPath {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(
-        &mut self,
-        rings: Vec<WorkerRings>,
-        inject: Producer<Vec<u8>>,
-    ) -> io::Result<()> {
+    pub fn start(&mut self, rings: Vec<WorkerRings>, inject: Producer<Vec<u8>>) -> io::Result<()> {
         let (device, stop) = (Arc::clone(&self.device), Arc::clone(&self.stop));
         let counters = Arc::clone(&self.counters);
         let writer = std::thread::Builder::new().name("slow-path".to_owned());
@@ -109,6 +108,17 @@ impl SlowPath {
     }
 }
 
+/// Packets from the device carry sources that the kernel would not believe of it: our own
+/// tunnel addresses, and hosts that are reached elsewhere.
+fn let_own_addresses_in(name: &str) {
+    for (key, value) in [("accept_local", "1"), ("rp_filter", "0")] {
+        let path = format!("/proc/sys/net/ipv4/conf/{name}/{key}");
+        if let Err(error) = std::fs::write(&path, value) {
+            tracing::warn!(path, %error, "not set to {value}: the kernel may refuse packets from us");
+        }
+    }
+}
+
 fn write_loop(
     device: &SyncDevice,
     mut rings: Vec<WorkerRings>,
@@ -116,6 +126,7 @@ fn write_loop(
     counters: &SlowPathCounters,
 ) {
     let mut idle_us = 1;
+    privilege::drop_all();
     while !stop.load(Relaxed) {
         let mut busy = false;
         for ring in &mut rings {
@@ -151,6 +162,7 @@ fn read_loop(
     stop: &AtomicBool,
     counters: &SlowPathCounters,
 ) {
+    privilege::drop_all();
     let mut buffer = vec![0; READ_LEN];
     while !stop.load(Relaxed) {
         match device.recv(&mut buffer) {

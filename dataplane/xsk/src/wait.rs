@@ -26,6 +26,8 @@ impl Waiter {
         let count = self.sockets.len() as libc::nfds_t;
         // SAFETY: the pointer and count are those of a vector of ours, the timeout lives until
         // the call returns, and no signal mask is given.
-        unsafe { libc::ppoll(self.sockets.as_mut_ptr(), count, &raw const timeout, std::ptr::null()) };
+        unsafe {
+            libc::ppoll(self.sockets.as_mut_ptr(), count, &raw const timeout, std::ptr::null())
+        };
     }
 }

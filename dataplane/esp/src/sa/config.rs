@@ -92,6 +92,9 @@ pub struct OutboundConfig {
     pub flow_label: u32,
     /// Padding after the inner packet.
     pub tfc: Tfc,
+    /// Added to the sequence number, modulo 2^64, to make the IV. 0 unless the key may have
+    /// been used before with sequence numbers from 1 on, as a manual key may.
+    pub iv_base: u64,
     /// Limits that ask for a rekey.
     pub soft: Limit,
     /// Limits that end the SA.
@@ -115,6 +118,7 @@ impl OutboundConfig {
             ttl: DEFAULT_TTL,
             flow_label: 0,
             tfc: Tfc::Off,
+            iv_base: 0,
             soft: Limit::NONE,
             hard: Limit::NONE,
         }
