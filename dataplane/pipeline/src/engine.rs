@@ -153,7 +153,8 @@ where
         }
     }
 
-    /// Takes a burst of at most [`MAX_BURST`] frames, each with the port it came in on.
+    /// Takes a burst of frames, each with the port it came in on; one of more than
+    /// [`MAX_BURST`] is several.
     ///
     /// Every frame leaves through `sink`; every packet is counted once, as forwarded, punted,
     /// handed off or dropped.
@@ -163,7 +164,11 @@ where
         sink: &mut K,
         burst: impl Iterator<Item = (u16, F)>,
     ) {
-        for (port, frame) in burst.take(MAX_BURST) {
+        for (port, frame) in burst {
+            if self.inbound_work.len().max(self.outbound_work.len()) >= MAX_BURST {
+                self.open_all(env, sink);
+                self.seal_all(env, sink);
+            }
             self.totals.received = self.totals.received.wrapping_add(1);
             self.sort(env, sink, port, frame);
         }

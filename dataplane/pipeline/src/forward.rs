@@ -219,23 +219,22 @@ pub struct Prefix {
     pub hop: NextHop,
 }
 
+/// Addresses of our own on a port, for ICMP errors: IPv4, IPv6.
+pub type Sources = (Option<[u8; 4]>, Option<[u8; 16]>);
+
 /// A snapshot of the kernel's forwarding tables.
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
     v4: Ranges<u32>,
     v6: Ranges<u128>,
     hops: Vec<NextHop>,
-    /// Addresses of our own for ICMP errors, by port: IPv4, IPv6.
-    sources: Vec<(Option<[u8; 4]>, Option<[u8; 16]>)>,
+    sources: Vec<Sources>,
 }
 
 impl Fib {
     /// Builds the snapshot. `sources[port]` are the addresses that ICMP errors come from.
     #[must_use]
-    pub fn new(
-        prefixes: &[Prefix],
-        sources: Vec<(Option<[u8; 4]>, Option<[u8; 16]>)>,
-    ) -> Self {
+    pub fn new(prefixes: &[Prefix], sources: Vec<Sources>) -> Self {
         let mut hops = Vec::with_capacity(prefixes.len());
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for prefix in prefixes {

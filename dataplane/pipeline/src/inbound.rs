@@ -176,7 +176,10 @@ where
             return Err(DropReason::AuthFail);
         };
         self.totals.opened = self.totals.opened.wrapping_add(1);
-        let checked = decap::finish(&mut entry.sa, &job, proof, env.now_ms, room)
+        // Asked again: earlier packets of this burst may have used up the SA.
+        let alive = entry.sa.lifetime().check(env.now_ms);
+        let checked = alive
+            .and_then(|()| decap::finish(&mut entry.sa, &job, proof, env.now_ms, room))
             .and_then(|inner| inner.check(env.spd.inbound_selectors(entry.child), room))
             .inspect_err(|&reason| entry.sa.counters.note(reason));
         match entry.sa.take_expiry() {
@@ -255,7 +258,8 @@ where
     }
 }
 
-fn is_esp(layers: &Layers, packet: &[u8]) -> bool {
+/// ESP, or ESP in UDP as far as the port tells.
+pub(crate) fn is_esp(layers: &Layers, packet: &[u8]) -> bool {
     match layers.ip.protocol {
         layers::ESP => true,
         layers::UDP => layers.ports(packet).is_some_and(|(_, to)| to == udp::NAT_T_PORT),

@@ -2,7 +2,7 @@
 //!
 //! Sans-IO: received bytes, transmit buffers, tables and the time come in as arguments;
 //! what is to be sent, handed to another worker or given to the kernel goes out through
-//! [`Sink`]. The same code runs on AF_XDP frames in a worker and on plain vectors in a
+//! [`sink::Sink`]. The same code runs on AF_XDP frames in a worker and on plain vectors in a
 //! test. It neither allocates nor reads a clock; tables are swapped in between bursts.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod forward;
 pub mod fragment;
 mod inbound;
 pub mod limit;
+mod onward;
 mod originate;
 mod outbound;
 pub mod sink;

@@ -1,19 +1,24 @@
 //! Packets that start here: ICMP errors, and what the kernel sends into the TUN device.
+//!
+//! An error quotes the packet it is about. One about a packet that came through a tunnel
+//! goes back through a tunnel or not at all (RFC 4301 section 6): in clear it would show the
+//! untrusted side what the tunnel was there to hide.
 
 use xswan_esp::aead::Aead;
 use xswan_esp::decap::Checked;
 use xswan_esp::selector::Flow;
 use xswan_esp::sequence::LeaseStore;
+use xswan_steer::abi::ROLE_INNER;
+use xswan_wire::DropReason;
 use xswan_wire::icmp::{self, Problem};
-use xswan_wire::layers::{self, Addresses};
-use xswan_wire::{DropReason, ipv4};
+use xswan_wire::layers::{self, Addresses, Layers};
 
-use crate::engine::{Engine, Env};
+use crate::engine::{Engine, Env, Outbound};
 use crate::forward::NextHop;
-use crate::fragment::Fragments;
-use crate::inbound::L2_ROOM;
-use crate::sink::{Event, Sink};
-use crate::spd::Action;
+use crate::inbound::{L2_ROOM, is_esp};
+use crate::outbound::{may_fragment, outbound_policy};
+use crate::sink::Sink;
+use crate::spd::{Action, SaHandle};
 
 /// What the drop of a packet with this problem is called.
 const fn reason(problem: Problem) -> DropReason {
@@ -40,7 +45,9 @@ where
         problem: Problem,
     ) {
         let packet = K::bytes(&frame).get(start..end).unwrap_or_default();
-        self.tell_source(env, sink, port, packet, problem);
+        self.with_error(env, port, packet, problem, |engine, error| {
+            engine.originate(env, sink, error);
+        });
         self.drop(sink, frame, reason(problem));
     }
 
@@ -56,17 +63,24 @@ where
     ) {
         let end = L2_ROOM.saturating_add(checked.len());
         let packet = K::room_mut(&mut frame).get(L2_ROOM..end).unwrap_or_default();
-        self.tell_source(env, sink, port, packet, problem);
+        // The peer's selectors know our address on the protected side, if any of ours.
+        let inner = |port: &u16| self.role(*port) & ROLE_INNER != 0;
+        let ports = u16::try_from(self.config.roles.len()).unwrap_or(u16::MAX);
+        let port = core::iter::once(port).chain(0..ports).find(inner).unwrap_or(port);
+        self.with_error(env, port, packet, problem, |engine, error| {
+            engine.tell_peer(env, sink, error, checked.flow());
+        });
         self.drop(sink, frame, reason(problem));
     }
 
-    fn tell_source<K: Sink<Frame = F>>(
+    /// Builds an ICMP error, if one is due and within the limit, and has it sent.
+    fn with_error(
         &mut self,
         env: &Env<'_>,
-        sink: &mut K,
         port: u16,
         packet: &[u8],
         problem: Problem,
+        send: impl FnOnce(&mut Self, &[u8]),
     ) {
         if !self.icmp_limit.allow(env.now_ms) {
             self.icmp_limited = self.icmp_limited.wrapping_add(1);
@@ -84,21 +98,38 @@ where
                 .and_then(|source| icmp::build_v6(problem, packet, source, &mut scratch)),
             Some(_) | None => None,
         };
-        if let Some(len) = built {
-            self.originate(env, sink, scratch.get(..len).unwrap_or_default());
+        if let Some(error) = built.and_then(|len| scratch.get(..len)) {
+            send(self, error);
         }
         self.scratch = scratch;
+    }
+
+    /// Sends an error about a packet that came through a tunnel: under its own policy, or
+    /// else through the SA that an answer to the packet would take.
+    fn tell_peer<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        error: &[u8],
+        about: &Flow,
+    ) {
+        let policy = |flow: &Flow| outbound_policy(env, flow).ok().flatten();
+        let own = Flow::parse(error).ok().and_then(|flow| policy(&flow));
+        if matches!(own, Some((Action::Protect(_), _))) {
+            return self.originate(env, sink, error);
+        }
+        if let Some((Action::Protect(Some(handle)), _)) = policy(&reversed(about)) {
+            self.totals.originated = self.totals.originated.wrapping_add(1);
+            if let Err(reason) = self.protect_here(env, sink, error, handle) {
+                self.count(reason);
+            }
+        }
     }
 
     /// Sends a packet of the gateway's own: protected if policy says so, else by its route.
     ///
     /// `packet` is one whole IP packet; its TTL is left as it is.
-    pub fn originate<K: Sink<Frame = F>>(
-        &mut self,
-        env: &Env<'_>,
-        sink: &mut K,
-        packet: &[u8],
-    ) {
+    pub fn originate<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, packet: &[u8]) {
         self.totals.originated = self.totals.originated.wrapping_add(1);
         if let Err(reason) = self.send_own(env, sink, packet) {
             self.count(reason);
@@ -115,54 +146,54 @@ where
             layers::parse_packet(packet, packet.len()).map_err(|_shape| DropReason::Malformed)?;
         let packet = packet.get(..layers.l3_end()).ok_or(DropReason::Malformed)?;
         let flow = Flow::of(&layers.ip, packet);
-        match env.spd.outbound(&flow).map(|policy| (policy.action, policy.child)) {
+        match outbound_policy(env, &flow)? {
             Some((Action::Protect(Some(handle)), _)) => {
+                if self.is_looped(&layers, packet, handle) {
+                    return Err(DropReason::NestLimit);
+                }
                 match self.protect_here(env, sink, packet, handle) {
-                    Err(DropReason::TooBig) => self.own_too_big(env, sink, packet, handle),
+                    Err(DropReason::TooBig) => self.own_too_big(env, sink, &layers, packet, handle),
                     other => other,
                 }
             }
             Some((Action::Protect(None), child)) => {
-                if self.acquire_limit.allow(env.now_ms) {
-                    sink.event(Event::Acquire { child });
-                }
+                self.acquire(env, sink, child);
                 Err(DropReason::NoSa)
             }
             Some((Action::Discard, _)) => Err(DropReason::Discarded),
-            Some((Action::Bypass, _)) | None => self.route_own(env, sink, packet, &layers.ip.addresses),
+            Some((Action::Bypass, _)) | None => {
+                self.route_own(env, sink, packet, &layers.ip.addresses)
+            }
         }
     }
 
+    /// Whether this is what the SA itself has sealed: the kernel's route to the peer leads
+    /// into the TUN device. Sealed again it would come back again, longer each time.
+    fn is_looped(&self, layers: &Layers, packet: &[u8], handle: SaHandle) -> bool {
+        let slot = handle.slot as usize;
+        let between = |entry: &Outbound<A, L>| *entry.sa.addresses() == layers.ip.addresses;
+        is_esp(layers, packet) && self.outbound.at(slot).is_some_and(between)
+    }
+
     /// The gateway's own packet does not fit its tunnel: cut if it may be.
+    ///
+    /// ESP never is: a loop over several SAs would make more packets each time round.
     fn own_too_big<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
+        layers: &Layers,
         packet: &[u8],
-        handle: crate::spd::SaHandle,
+        handle: SaHandle,
     ) -> Result<(), DropReason> {
-        let may_cut = ipv4::Header::new_checked(packet).is_ok_and(|header| !header.dont_fragment());
-        if !may_cut {
+        if is_esp(layers, packet) || !may_fragment(packet) {
             return Err(DropReason::TooBig);
         }
-        let max_inner = self.max_inner(env, handle.slot as usize)?;
-        let mut fragments =
-            Fragments::new(packet, usize::from(max_inner)).ok_or(DropReason::TooBig)?;
-        let mut piece = core::mem::take(&mut self.pieces);
-        let mut result = Err(DropReason::TooBig);
-        let mut first = true;
-        while let Some(len) = fragments.write_next(&mut piece) {
-            if !core::mem::replace(&mut first, false) {
-                self.totals.originated = self.totals.originated.wrapping_add(1);
-                if let Err(reason) = result {
-                    self.count(reason);
-                }
-            }
-            let bytes = piece.get(..len).unwrap_or_default();
-            result = self.protect_here(env, sink, bytes, handle);
-        }
-        self.pieces = piece;
-        result
+        let slot = handle.slot as usize;
+        let way = self.way(env, slot)?;
+        // Counts what becomes of each fragment.
+        self.seal_fragments(env, sink, packet, slot, &way);
+        Ok(())
     }
 
     fn route_own<K: Sink<Frame = F>>(
@@ -197,4 +228,21 @@ where
         }
         Ok(())
     }
+}
+
+/// The flow of an answer.
+const fn reversed(flow: &Flow) -> Flow {
+    let addresses = match flow.addresses {
+        Addresses::V4 { source, destination } => {
+            Addresses::V4 { source: destination, destination: source }
+        }
+        Addresses::V6 { source, destination } => {
+            Addresses::V6 { source: destination, destination: source }
+        }
+    };
+    let ports = match flow.ports {
+        Some((source, destination)) => Some((destination, source)),
+        None => None,
+    };
+    Flow { addresses, ports, ..*flow }
 }

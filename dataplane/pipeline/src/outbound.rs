@@ -1,10 +1,10 @@
-//! From the protected side, and onward from the tunnel: policy, TTL, size, seal, next hop.
+//! From the protected side: policy, TTL, size, seal, next hop.
 //!
 //! Sealing is staged like opening: every packet of the burst is framed first, then the
-//! cipher runs over all of them.
+//! cipher runs over all of them. Packets leave in the order of their sequence numbers: what
+//! is sealed at once, because it is in no received frame, lets those that wait go first.
 
 use xswan_esp::aead::Aead;
-use xswan_esp::decap::Checked;
 use xswan_esp::encap::{self, SealJob};
 use xswan_esp::lifetime::Expiry;
 use xswan_esp::selector::Flow;
@@ -23,7 +23,7 @@ use crate::spd::{Action, SaHandle};
 
 /// A packet between its framing and its sealing.
 pub(crate) struct OutboundWork<F> {
-    /// The clear packet; `None` for one that was sealed from scratch space at once.
+    /// The clear packet.
     frame: F,
     /// Where the IP packet lies in the frame's received bytes.
     start: usize,
@@ -91,17 +91,19 @@ where
         }
         let flow = Flow::of(&layers.ip, packet);
         let policy = match self.role(port) & ROLE_INNER {
-            0 => None,
-            _ => env.spd.outbound(&flow),
+            0 => Ok(None),
+            _ => outbound_policy(env, &flow),
         };
-        match policy.map(|policy| (policy.action, policy.child)) {
+        let policy = match policy {
+            Ok(policy) => policy,
+            Err(reason) => return self.drop(sink, frame, reason),
+        };
+        match policy {
             Some((Action::Protect(Some(handle)), _)) => {
                 self.frame_outbound(env, sink, port, frame, layers, handle);
             }
             Some((Action::Protect(None), child)) => {
-                if self.acquire_limit.allow(env.now_ms) {
-                    sink.event(Event::Acquire { child });
-                }
+                self.acquire(env, sink, child);
                 self.drop(sink, frame, DropReason::NoSa);
             }
             Some((Action::Discard, _)) => self.drop(sink, frame, DropReason::Discarded),
@@ -120,16 +122,36 @@ where
         flow: &Flow,
         (start, end): (usize, usize),
     ) {
-        match env.spd.inbound_clear(flow).map(|policy| policy.action) {
+        match self.without_sa(env, port, flow) {
+            Ok(()) => self.punt_received(sink, frame, start, end),
+            Err(reason) => self.drop(sink, frame, reason),
+        }
+    }
+
+    /// Whether a clear packet that no outbound policy selects may pass.
+    fn without_sa(&self, env: &Env<'_>, port: u16, flow: &Flow) -> Result<(), DropReason> {
+        match env.spd.inbound_clear(flow)?.map(|policy| policy.action) {
             // RFC 4301 section 5.2 step 3b: it should have come through an SA.
-            Some(Action::Protect(_)) => self.drop(sink, frame, DropReason::ClearTextForbidden),
-            Some(Action::Discard) => self.drop(sink, frame, DropReason::Discarded),
-            Some(Action::Bypass) => self.punt_received(sink, frame, start, end),
-            None if self.role(port) & ROLE_INNER == 0 => {
-                self.punt_received(sink, frame, start, end);
-            }
-            None if flow.is_fragment => self.drop(sink, frame, DropReason::InnerFragment),
-            None => self.drop(sink, frame, DropReason::NoPolicy),
+            Some(Action::Protect(_)) => return Err(DropReason::ClearTextForbidden),
+            Some(Action::Discard) => return Err(DropReason::Discarded),
+            Some(Action::Bypass) => return Ok(()),
+            None => {}
+        }
+        if self.role(port) & ROLE_INNER != 0 {
+            return Err(DropReason::NoPolicy);
+        }
+        match env.spd.outbound(flow)?.map(|policy| policy.action) {
+            // From outside under a source address of the protected side: forged.
+            Some(Action::Protect(_)) => Err(DropReason::ClearTextForbidden),
+            Some(Action::Discard) => Err(DropReason::Discarded),
+            Some(Action::Bypass) | None => Ok(()),
+        }
+    }
+
+    /// Asks control for an SA, not more often than control can answer.
+    pub(crate) fn acquire<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, child: u32) {
+        if self.acquire_limit.allow(env.now_ms) {
+            sink.event(Event::Acquire { child });
         }
     }
 
@@ -192,7 +214,16 @@ where
             Ok(job) => {
                 way.write_header(K::room_mut(&mut out));
                 let exit = way.exit;
-                self.outbound_work.push(OutboundWork { frame, start, end, out, at, slot, job, exit });
+                self.outbound_work.push(OutboundWork {
+                    frame,
+                    start,
+                    end,
+                    out,
+                    at,
+                    slot,
+                    job,
+                    exit,
+                });
             }
             Err(DropReason::TooBig) => {
                 sink.recycle(out);
@@ -226,7 +257,7 @@ where
     }
 
     /// The way to the peer of an outbound SA, with the smaller of link and path MTU.
-    fn way(&self, env: &Env<'_>, slot: usize) -> Result<Way, DropReason> {
+    pub(crate) fn way(&self, env: &Env<'_>, slot: usize) -> Result<Way, DropReason> {
         let entry = self.outbound.at(slot).ok_or(DropReason::NoSa)?;
         match env.fib.lookup(entry.sa.addresses()) {
             NextHop::Port { port, mtu, header } => Ok(Way {
@@ -243,11 +274,9 @@ where
         }
     }
 
-    /// The longest inner packet of an outbound SA on its way as it is now, in bytes.
-    pub(crate) fn max_inner(&self, env: &Env<'_>, slot: usize) -> Result<u16, DropReason> {
-        let way = self.way(env, slot)?;
-        let entry = self.outbound.at(slot).ok_or(DropReason::NoSa)?;
-        Ok(entry.sa.max_inner(way.mtu))
+    /// The longest inner packet of an outbound SA that fits its way, in bytes.
+    pub(crate) fn max_inner(&self, slot: usize, way: &Way) -> u16 {
+        self.outbound.at(slot).map_or(0, |entry| entry.sa.max_inner(way.mtu))
     }
 
     /// Fragments if that is allowed, tells the source otherwise.
@@ -263,10 +292,10 @@ where
         way: &Way,
     ) {
         let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
-        let max_inner = self.outbound.at(slot).map_or(0, |entry| entry.sa.max_inner(way.mtu));
+        let max_inner = self.max_inner(slot, way);
         let packet = K::bytes_mut(&mut frame).get_mut(start..end).unwrap_or_default();
         if self.config.fragment && may_fragment(packet) {
-            self.seal_fragments(env, sink, packet, slot, way, max_inner);
+            self.seal_fragments(env, sink, packet, slot, way);
             return sink.recycle(frame);
         }
         increment_ttl(packet);
@@ -275,16 +304,16 @@ where
     }
 
     /// Cuts a packet and seals each piece; the first takes the packet's place in the count.
-    fn seal_fragments<K: Sink<Frame = F>>(
+    pub(crate) fn seal_fragments<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
         packet: &[u8],
         slot: usize,
         way: &Way,
-        max_inner: u16,
     ) {
-        let Some(mut fragments) = Fragments::new(packet, usize::from(max_inner)) else {
+        let max_inner = usize::from(self.max_inner(slot, way));
+        let Some(mut fragments) = Fragments::new(packet, max_inner) else {
             return self.count(DropReason::TooBig);
         };
         let mut pieces = core::mem::take(&mut self.pieces);
@@ -305,6 +334,9 @@ where
     }
 
     /// Frames, seals and sends one packet that is not in a received frame.
+    ///
+    /// Those that wait for the cipher have lower sequence numbers and go first: overtaken by
+    /// more than the peer's replay window they would be refused there.
     fn seal_now<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
@@ -313,6 +345,7 @@ where
         slot: usize,
         way: &Way,
     ) -> Result<(), DropReason> {
+        self.seal_all(env, sink);
         let mut out = sink.take().ok_or(DropReason::NoFrame)?;
         let at = way.at();
         let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
@@ -397,135 +430,6 @@ where
         }
     }
 
-    /// A packet out of the tunnel goes on: to a host, into another tunnel, or to the kernel.
-    pub(crate) fn forward_opened<K: Sink<Frame = F>>(
-        &mut self,
-        env: &Env<'_>,
-        sink: &mut K,
-        port: u16,
-        mut frame: F,
-        checked: &Checked,
-    ) {
-        let layers = checked.layers();
-        let len = checked.len();
-        let end = L2_ROOM.saturating_add(len);
-        let hop = env.fib.lookup(&layers.ip.addresses);
-        let packet = K::room_mut(&mut frame).get_mut(L2_ROOM..end).unwrap_or_default();
-        if matches!(hop, NextHop::Local) {
-            return self.punt(sink, frame, L2_ROOM, len);
-        }
-        match env.spd.outbound(checked.flow()).map(|policy| policy.action) {
-            // From one tunnel into another.
-            Some(Action::Protect(Some(handle))) => {
-                let result = self.reseal(env, sink, packet, layers.ip.ttl, handle);
-                match result {
-                    Ok(()) => return sink.recycle(frame),
-                    Err(reason) => return self.drop(sink, frame, reason),
-                }
-            }
-            Some(Action::Protect(None)) => return self.drop(sink, frame, DropReason::NoSa),
-            Some(Action::Discard) => return self.drop(sink, frame, DropReason::Discarded),
-            Some(Action::Bypass) | None => {}
-        }
-        match hop {
-            NextHop::Port { port: exit, mtu, header } => {
-                if layers.ip.ttl <= 1 {
-                    let problem = Problem::TimeExceeded;
-                    return self.refuse_opened(env, sink, port, frame, checked, problem);
-                }
-                if len > usize::from(mtu) {
-                    return self.cut_opened(env, sink, port, frame, checked, (exit, mtu, header));
-                }
-                decrement_ttl(packet);
-                self.send_opened(sink, frame, len, exit, &header);
-            }
-            NextHop::Kernel { .. } | NextHop::Local => self.punt(sink, frame, L2_ROOM, len),
-            NextHop::Drop(reason) => self.drop(sink, frame, reason),
-        }
-    }
-
-    /// Puts the Ethernet header in front; a tagged one needs the packet moved.
-    pub(crate) fn send_opened<K: Sink<Frame = F>>(
-        &mut self,
-        sink: &mut K,
-        mut frame: F,
-        len: usize,
-        exit: u16,
-        header: &L2Header,
-    ) {
-        let room = K::room_mut(&mut frame);
-        let total = header.len().saturating_add(len);
-        if header.len() != L2_ROOM {
-            if total > room.len() {
-                return self.drop(sink, frame, DropReason::TooBig);
-            }
-            room.copy_within(L2_ROOM..L2_ROOM.saturating_add(len), header.len());
-        }
-        if let Some(place) = room.get_mut(..header.len()) {
-            place.copy_from_slice(header.as_bytes());
-        }
-        self.send(sink, exit, frame, total);
-    }
-
-    /// An opened packet that is larger than the link it leaves by.
-    fn cut_opened<K: Sink<Frame = F>>(
-        &mut self,
-        env: &Env<'_>,
-        sink: &mut K,
-        port: u16,
-        mut frame: F,
-        checked: &Checked,
-        (exit, mtu, header): (u16, u16, L2Header),
-    ) {
-        let len = checked.len();
-        let end = L2_ROOM.saturating_add(len);
-        let packet = K::room_mut(&mut frame).get_mut(L2_ROOM..end).unwrap_or_default();
-        if !may_fragment(packet) {
-            let problem = Problem::TooBig { mtu };
-            return self.refuse_opened(env, sink, port, frame, checked, problem);
-        }
-        decrement_ttl(packet);
-        let Some(mut fragments) = Fragments::new(packet, usize::from(mtu)) else {
-            return self.drop(sink, frame, DropReason::TooBig);
-        };
-        let mut first = true;
-        loop {
-            let Some(mut out) = sink.take() else {
-                self.count(DropReason::NoFrame);
-                break;
-            };
-            let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
-            let Some(len) = fragments.write_next(room) else {
-                sink.recycle(out);
-                if first {
-                    self.count(DropReason::TooBig);
-                }
-                break;
-            };
-            if !core::mem::replace(&mut first, false) {
-                self.totals.originated = self.totals.originated.wrapping_add(1);
-            }
-            self.send_opened(sink, out, len, exit, &header);
-        }
-        sink.recycle(frame);
-    }
-
-    /// Seals an opened packet for another tunnel.
-    fn reseal<K: Sink<Frame = F>>(
-        &mut self,
-        env: &Env<'_>,
-        sink: &mut K,
-        packet: &mut [u8],
-        ttl: u8,
-        handle: SaHandle,
-    ) -> Result<(), DropReason> {
-        if ttl <= 1 {
-            return Err(DropReason::TtlExceeded);
-        }
-        decrement_ttl(packet);
-        self.protect_here(env, sink, packet, handle)
-    }
-
     /// Seals a packet that is in our hands, not in a received frame.
     pub(crate) fn protect_here<K: Sink<Frame = F>>(
         &mut self,
@@ -545,8 +449,16 @@ where
     }
 }
 
+/// What policy does with a packet in the outbound direction, and the child it says so for.
+pub(crate) fn outbound_policy(
+    env: &Env<'_>,
+    flow: &Flow,
+) -> Result<Option<(Action, u32)>, DropReason> {
+    Ok(env.spd.outbound(flow)?.map(|policy| (policy.action, policy.child)))
+}
+
 /// Whether a router may cut this packet: IPv4 without DF.
-fn may_fragment(packet: &[u8]) -> bool {
+pub(crate) fn may_fragment(packet: &[u8]) -> bool {
     ipv4::Header::new_checked(packet).is_ok_and(|header| !header.dont_fragment())
 }
 
@@ -555,7 +467,7 @@ pub(crate) fn decrement_ttl(packet: &mut [u8]) {
     change_ttl(packet, |ttl| ttl.saturating_sub(1));
 }
 
-fn increment_ttl(packet: &mut [u8]) {
+pub(crate) fn increment_ttl(packet: &mut [u8]) {
     change_ttl(packet, |ttl| ttl.saturating_add(1));
 }
 

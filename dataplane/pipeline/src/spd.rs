@@ -5,6 +5,8 @@
 
 use alloc::vec::Vec;
 use xswan_esp::selector::{AddressRange, Family, Flow, PortRange, Selector};
+use xswan_wire::DropReason;
+use xswan_wire::ipv6::{DESTINATION_OPTIONS, HOP_BY_HOP, ROUTING};
 use xswan_wire::layers;
 
 /// Which outbound SA protects a policy's traffic.
@@ -51,28 +53,34 @@ impl Spd {
     /// Takes the policies in their order.
     #[must_use]
     pub fn new(rows: Vec<Policy>) -> Self {
-        let mut inbound: Vec<_> = rows
-            .iter()
-            .filter(|row| matches!(row.action, Action::Protect(_)))
-            .map(|row| (row.child, row.selector.reversed()))
-            .collect();
-        let admitting = rows.iter().filter(|row| row.icmp);
-        inbound.extend(admitting.flat_map(|row| icmp_errors().map(|selector| (row.child, selector))));
+        let protected = || rows.iter().filter(|row| matches!(row.action, Action::Protect(_)));
+        let mut inbound: Vec<_> =
+            protected().map(|row| (row.child, row.selector.reversed())).collect();
+        let admitting = protected().filter(|row| row.icmp);
+        inbound.extend(
+            admitting.flat_map(|row| icmp_errors(&row.selector).map(|error| (row.child, error))),
+        );
         inbound.sort_by_key(|&(child, _)| child);
         Self { rows, inbound }
     }
 
     /// The policy for a packet that leaves the protected side.
+    ///
+    /// # Errors
+    /// [`DropReason::InnerFragment`] for a fragment that a policy might select by its ports,
+    /// which cannot be seen: the next policy might let out in clear what this one protects
+    /// (RFC 4301 section 7).
     #[inline]
-    #[must_use]
-    pub fn outbound(&self, flow: &Flow) -> Option<&Policy> {
-        self.rows.iter().find(|row| row.selector.matches(flow))
+    pub fn outbound(&self, flow: &Flow) -> Result<Option<&Policy>, DropReason> {
+        first(&self.rows, flow, |row| row.selector)
     }
 
     /// The policy for a packet that arrived in clear from the untrusted side.
-    #[must_use]
-    pub fn inbound_clear(&self, flow: &Flow) -> Option<&Policy> {
-        self.rows.iter().find(|row| row.selector.reversed().matches(flow))
+    ///
+    /// # Errors
+    /// As [`Spd::outbound`].
+    pub fn inbound_clear(&self, flow: &Flow) -> Result<Option<&Policy>, DropReason> {
+        first(&self.rows, flow, |row| row.selector.reversed())
     }
 
     /// What an SA of `child` may carry, in the direction of received packets
@@ -94,23 +102,51 @@ impl Spd {
     }
 }
 
-/// ICMP errors of either family, from anywhere to anywhere: routers on the far side that
-/// report on the tunnel's traffic are not inside its selectors.
-fn icmp_errors() -> impl Iterator<Item = Selector> {
-    let of = |family, protocol, kinds: core::ops::RangeInclusive<u16>| {
-        let ports = PortRange { first: kinds.start() << 8, last: (kinds.end() << 8) | 0xff };
-        let any = AddressRange::any(family);
+/// The first row that selects the flow.
+#[inline]
+fn first<'r>(
+    rows: &'r [Policy],
+    flow: &Flow,
+    selector: impl Fn(&Policy) -> Selector,
+) -> Result<Option<&'r Policy>, DropReason> {
+    for row in rows {
+        let selector = selector(row);
+        if selector.matches(flow) {
+            return Ok(Some(row));
+        }
+        if flow.is_fragment && might_match(&selector, flow) {
+            return Err(DropReason::InnerFragment);
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a fragment would match if what it hides were known.
+fn might_match(selector: &Selector, flow: &Flow) -> bool {
+    // A later IPv6 fragment may name an extension header instead of the protocol.
+    let hides_protocol = matches!(flow.protocol, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS);
+    let protocol = if hides_protocol { 0 } else { selector.protocol };
+    let anything =
+        Selector { protocol, ..Selector::addresses(selector.source, selector.destination) };
+    anything.matches(flow)
+}
+
+/// ICMP errors from anywhere to the local side: routers on the far side that report on the
+/// tunnel's traffic are not inside its selectors, the hosts they report to are.
+fn icmp_errors(outbound: &Selector) -> impl Iterator<Item = Selector> {
+    let destination = outbound.source;
+    // Unreachable; time exceeded and parameter problem; all of ICMPv6's errors.
+    let (protocol, kinds): (_, &[(u16, u16)]) = match destination.family {
+        Family::V4 => (layers::ICMP, &[(3, 3), (11, 12)]),
+        Family::V6 => (layers::ICMPV6, &[(1, 4)]),
+    };
+    kinds.iter().map(move |&(first, last)| {
+        let ports = PortRange { first: first << 8, last: (last << 8) | 0xff };
         Selector {
             protocol,
             source_ports: ports,
             destination_ports: ports,
-            ..Selector::addresses(any, any)
+            ..Selector::addresses(AddressRange::any(destination.family), destination)
         }
-    };
-    [
-        of(Family::V4, layers::ICMP, 3..=3),
-        of(Family::V4, layers::ICMP, 11..=12),
-        of(Family::V6, layers::ICMPV6, 1..=4),
-    ]
-    .into_iter()
+    })
 }

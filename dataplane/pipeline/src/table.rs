@@ -57,10 +57,7 @@ impl<T> Slots<T> {
 
     /// All SAs with their slots.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
-        self.slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, sa)| Some((slot, sa.as_deref_mut()?)))
+        self.slots.iter_mut().enumerate().filter_map(|(slot, sa)| Some((slot, sa.as_deref_mut()?)))
     }
 }
 

@@ -61,7 +61,7 @@ impl Gateway {
     /// As [`Gateway::new`] with another engine configuration.
     pub fn with(side: Side, change: impl FnOnce(&mut EngineConfig)) -> Self {
         let mut config = EngineConfig {
-            spis: SpiReader { key: SPI_KEY, member: 1, worker: 0, workers: 2 },
+            spis: SpiReader { key: SPI_KEY, member: side, worker: 0, workers: 2 },
             slots: 16,
             roles: vec![ROLE_OUTER, ROLE_INNER],
             icmp_per_second: 10,
@@ -161,14 +161,14 @@ fn strip(side: Side, port: u16, frame: &[u8]) -> Vec<u8> {
 
 pub const SPI_KEY: SpiKey = SpiKey([1, 2, 3, 4]);
 
-/// The SPI of an inbound SA of a side; the two sides draw from different members.
+/// The SPI of an inbound SA of a side; each side is a member of its own.
 pub fn spi(side: Side, slot: u32) -> u32 {
-    spi_of(0, slot + 100 * u32::from(side == LEFT))
+    SPI_KEY.seal(SpiParts { member: side, worker: 0, slot }).expect("not reserved")
 }
 
-/// The SPI of a slot of a worker.
+/// The SPI of a slot of a worker on the right.
 pub fn spi_of(worker: u8, slot: u32) -> u32 {
-    SPI_KEY.seal(SpiParts { member: 1, worker, slot }).expect("not reserved")
+    SPI_KEY.seal(SpiParts { member: RIGHT, worker, slot }).expect("not reserved")
 }
 
 /// The octets of the key of the SA with this SPI.
@@ -360,4 +360,10 @@ pub fn one_hop_on(packet: &[u8]) -> Vec<u8> {
     let sum = packet::checksum(&[&packet[..header_len]]);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet
+}
+
+/// What goes to a side's own hosts goes in clear.
+pub fn bypass_home(side: Side) -> Vec<Policy> {
+    let home = AddressRange::v4_prefix([10, side, 0, 0], 16);
+    vec![policy(Selector::addresses(AddressRange::any(Family::V4), home), Action::Bypass)]
 }

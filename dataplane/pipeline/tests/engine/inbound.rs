@@ -178,6 +178,7 @@ fn esp_19_a_failed_tag_leaves_neither_plaintext_nor_keystream() {
     for backend in Backend::ALL {
         for esn in [false, true] {
             let mut right = Gateway::new(RIGHT);
+            right.rings = crate::rings::Rings::new(4);
             let config = inbound_config(RIGHT, SLOT);
             let replay = ReplayWindow::new(64, esn, vec![0; words_for(64)]).unwrap();
             let cipher = key(backend, config.spi);
