@@ -11,6 +11,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod candidates;
 pub mod engine;
 pub mod forward;
 pub mod fragment;

@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use xswan_esp::selector::{AddressRange, Family, Flow, PortRange, Selector};
 use xswan_wire::DropReason;
 use xswan_wire::ipv6::{DESTINATION_OPTIONS, HOP_BY_HOP, ROUTING};
-use xswan_wire::layers;
+use xswan_wire::layers::{self, Addresses};
+
+use crate::candidates::Candidates;
 
 /// Which outbound SA protects a policy's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub struct Policy {
 #[derive(Clone, Debug, Default)]
 pub struct Spd {
     rows: Vec<Policy>,
+    /// By destination, the remote side: for what leaves.
+    by_remote: Candidates,
+    /// By source, the local side: for what came in clear.
+    by_local: Candidates,
     inbound: Vec<(u32, Selector)>,
 }
 
@@ -61,7 +67,9 @@ impl Spd {
             admitting.flat_map(|row| icmp_errors(&row.selector).map(|error| (row.child, error))),
         );
         inbound.sort_by_key(|&(child, _)| child);
-        Self { rows, inbound }
+        let by_remote = Candidates::new(rows.iter().map(|row| row.selector.destination));
+        let by_local = Candidates::new(rows.iter().map(|row| row.selector.source));
+        Self { rows, by_remote, by_local, inbound }
     }
 
     /// The policy for a packet that leaves the protected side.
@@ -72,7 +80,7 @@ impl Spd {
     /// (RFC 4301 section 7).
     #[inline]
     pub fn outbound(&self, flow: &Flow) -> Result<Option<&Policy>, DropReason> {
-        first(&self.rows, flow, |row| row.selector)
+        self.first(&self.by_remote, flow, |row| row.selector)
     }
 
     /// The policy for a packet that arrived in clear from the untrusted side.
@@ -80,7 +88,32 @@ impl Spd {
     /// # Errors
     /// As [`Spd::outbound`].
     pub fn inbound_clear(&self, flow: &Flow) -> Result<Option<&Policy>, DropReason> {
-        first(&self.rows, flow, |row| row.selector.reversed())
+        self.first(&self.by_local, flow, |row| row.selector.reversed())
+    }
+
+    /// The first row that selects the flow, of those around its destination.
+    #[inline]
+    fn first(
+        &self,
+        candidates: &Candidates,
+        flow: &Flow,
+        selector: impl Fn(&Policy) -> Selector,
+    ) -> Result<Option<&Policy>, DropReason> {
+        let listed = match flow.addresses {
+            Addresses::V4 { destination, .. } => {
+                candidates.of(Family::V4, u32::from_be_bytes(destination).into())
+            }
+            Addresses::V6 { destination, .. } => {
+                candidates.of(Family::V6, u128::from_be_bytes(destination))
+            }
+        };
+        match listed {
+            Some(listed) => {
+                let rows = listed.iter().filter_map(|&row| self.rows.get(row as usize));
+                first(rows, flow, selector)
+            }
+            None => first(self.rows.iter(), flow, selector),
+        }
     }
 
     /// What an SA of `child` may carry, in the direction of received packets
@@ -102,10 +135,10 @@ impl Spd {
     }
 }
 
-/// The first row that selects the flow.
+/// The first of some rows that selects the flow.
 #[inline]
 fn first<'r>(
-    rows: &'r [Policy],
+    rows: impl Iterator<Item = &'r Policy>,
     flow: &Flow,
     selector: impl Fn(&Policy) -> Selector,
 ) -> Result<Option<&'r Policy>, DropReason> {
@@ -149,4 +182,52 @@ fn icmp_errors(outbound: &Selector) -> impl Iterator<Item = Selector> {
             ..Selector::addresses(AddressRange::any(destination.family), destination)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, Policy, Spd, first};
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+    use xswan_esp::selector::{AddressRange, Flow, PortRange, Selector};
+    use xswan_wire::layers::Addresses;
+
+    fn row((child, net, length, protocol, port): (u32, u8, u8, u8, u16)) -> Policy {
+        let range = |low: u8| AddressRange::v4_prefix([10, net, 0, low], length);
+        let ports = if port == 0 { PortRange::ANY } else { PortRange::one(port) };
+        let selector = Selector {
+            protocol,
+            destination_ports: ports,
+            ..Selector::addresses(range(child as u8), range(net))
+        };
+        Policy { selector, action: Action::Discard, child, icmp: false }
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_answers_as_the_list_does(
+            raw in proptest::collection::vec((0_u8..4, 14_u8..=32, 0_u8..3, 0_u16..3), 0..60),
+            probes in proptest::collection::vec((0_u8..5, any::<u8>(), 0_u8..3, 0_u16..3, any::<bool>()), 1..60),
+        ) {
+            let rows: Vec<_> = (0..).zip(&raw)
+                .map(|(child, &(net, length, protocol, port))| row((child, net, length, protocol, port)))
+                .collect();
+            let spd = Spd::new(rows.clone());
+            for &(net, low, protocol, port, is_fragment) in &probes {
+                let destination = [10, net, 0, low];
+                let addresses = Addresses::V4 { source: [10, net, 0, low / 2], destination };
+                let ports = (!is_fragment).then_some((port, port));
+                let flow = Flow { addresses, protocol, ports, is_fragment };
+                let child = |found: Option<&Policy>| found.map(|row| row.child);
+                prop_assert_eq!(
+                    spd.outbound(&flow).map(child),
+                    first(rows.iter(), &flow, |row| row.selector).map(child)
+                );
+                prop_assert_eq!(
+                    spd.inbound_clear(&flow).map(child),
+                    first(rows.iter(), &flow, |row| row.selector.reversed()).map(child)
+                );
+            }
+        }
+    }
 }
