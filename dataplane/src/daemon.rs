@@ -27,6 +27,12 @@ const TICK_MS: u64 = 1;
 const ICMP_TICKS: u64 = 10;
 /// ICMP messages taken at once: a flood of them must not hold up the doorbell.
 const ICMP_LIMIT: usize = 64;
+/// Changes of the kernel's tables come in bursts (a link that goes down takes its routes along):
+/// they are read when nothing has come for this many ticks. Longer delays a fail-over, shorter
+/// reads needlessly.
+const SETTLE_TICKS: u64 = 3;
+/// However busy the tables are, they are read after this many ticks.
+const SETTLE_MAX_TICKS: u64 = 50;
 /// How often neighbours in use are confirmed, in seconds: well within the kernel's
 /// garbage collection of entries that it thinks unused (gc_stale_time, 60 s).
 const NEIGHBOUR_REFRESH_S: u64 = 20;
@@ -120,6 +126,8 @@ struct Main {
     heartbeats: Vec<(u64, bool)>,
     ticks: u64,
     attached: bool,
+    /// Ticks of the first and the last change that has not been read.
+    changed: Option<(u64, u64)>,
 }
 
 enum Next {
@@ -139,7 +147,7 @@ impl Main {
         icmp: IcmpSockets,
     ) -> Self {
         let heartbeats = running.counters.iter().map(|c| (c.heartbeat(), true)).collect();
-        Self { running, maps, mirror, tables, icmp, heartbeats, ticks: 0, attached: false }
+        Self { running, maps, mirror, tables, icmp, heartbeats, ticks: 0, attached: false, changed: None }
     }
 
     async fn serve(mut self, server: Server) -> Result<(), String> {
@@ -166,13 +174,16 @@ impl Main {
                 Next::Stop => break,
                 Next::Tick => {
                     self.tick();
+                    if self.tables_are_due() {
+                        self.read_tables().await;
+                    }
                     if let Err(error) = self.attach() {
                         refused = Some(error);
                         break;
                     }
                 }
                 Next::Refresh => self.refresh_neighbours().await,
-                Next::Tables(true) => self.read_tables().await,
+                Next::Tables(true) => self.note_change(),
                 Next::Tables(false) => {
                     tracing::error!("the netlink connection is gone: tables stay as they are");
                     break;
@@ -210,15 +221,30 @@ impl Main {
         }
     }
 
+    fn note_change(&mut self) {
+        let (first, _) = self.changed.unwrap_or((self.ticks, self.ticks));
+        self.changed = Some((first, self.ticks));
+    }
+
+    fn tables_are_due(&self) -> bool {
+        self.changed.is_some_and(|(first, last)| {
+            self.ticks >= last + SETTLE_TICKS || self.ticks >= first + SETTLE_MAX_TICKS
+        })
+    }
+
     async fn read_tables(&mut self) {
+        self.changed = None;
         match self.mirror.read().await {
             Ok(tables) => {
                 self.tables = tables;
                 let ports = start::ifindices(&self.running.topology);
                 self.running.fib.store(Arc::new(self.tables.fib(&ports)));
             }
-            // Interrupted by yet another change: that change will bring us here again.
-            Err(error) => tracing::debug!(%error, "tables not read"),
+            // Interrupted by yet another change.
+            Err(error) => {
+                tracing::debug!(%error, "tables not read: tried again");
+                self.note_change();
+            }
         }
     }
 

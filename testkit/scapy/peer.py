@@ -28,6 +28,7 @@ Sealing is scapy's (SecurityAssociation); opening uses the AEADs of python3-cryp
 directly, because scapy 2.5 does not hand back the padding it has removed.
 """
 
+import ipaddress
 import json
 import select
 import socket
@@ -274,8 +275,9 @@ class Live:
         payload = (stamp * (size // 4 + 1))[:size]
         # The port carries the number where the payload is too short to.
         port = 10000 + serial % 50000
-        host = inner[family]
-        client = self.plan["client"][family]
+        # As scapy writes them: answers are found by their text.
+        host = str(ipaddress.ip_address(inner[family]))
+        client = str(ipaddress.ip_address(self.plan["client"][family]))
         ip = IPv6(src=host, dst=client, fl=0) if family else IP(src=host, dst=client, id=serial & 0xFFFF)
         packet = bytes(ip / UDP(sport=port, dport=self.plan["port"]) / payload)
         return {"sealer": sealer, "packet": packet, "key": (host, port), "payload": payload,

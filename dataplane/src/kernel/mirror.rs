@@ -4,7 +4,6 @@
 //! edit: a missed or reordered message then cannot leave the mirror wrong for ever.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::NetlinkMessage;
@@ -19,15 +18,8 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Error, Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
-use tokio::time::timeout;
-
 use super::snapshot::{Link, Route, RouteKind, Tables};
 
-/// Changes come in bursts (a link that goes down takes its routes along): wait this long
-/// for the next one before dumping. Longer delays a fail-over, shorter dumps needlessly.
-const SETTLE_MS: u64 = 3;
-/// Never wait longer than this in total, however busy the tables are.
-const SETTLE_MAX_MS: u64 = 50;
 /// Number of the kernel's local table.
 const TABLE_LOCAL: u32 = 255;
 
@@ -58,18 +50,10 @@ impl Mirror {
         Ok(Self { handle, messages: messages.boxed() })
     }
 
-    /// Waits until something has changed and the changes have settled.
+    /// Waits until something has changed. Loses nothing if it is dropped before it is done.
     /// Returns false if the connection is gone.
     pub async fn changed(&mut self) -> bool {
-        if self.messages.next().await.is_none() {
-            return false;
-        }
-        let settle = async {
-            let pause = Duration::from_millis(SETTLE_MS);
-            while let Ok(Some(_)) = timeout(pause, self.messages.next()).await {}
-        };
-        let _ = timeout(Duration::from_millis(SETTLE_MAX_MS), settle).await;
-        true
+        self.messages.next().await.is_some()
     }
 
     /// Dumps everything.
