@@ -29,8 +29,8 @@ fn check(root: &Path, object: &Path) -> Result<(), String> {
     if recorded(&record, "sources") != Some(sources.as_str()) {
         return Err(format!("{STALE} (its sources have changed)"));
     }
-    let bytes =
-        std::fs::read(object).map_err(|error| format!("{STALE} ({}: {error})", object.display()))?;
+    let bytes = std::fs::read(object)
+        .map_err(|error| format!("{STALE} ({}: {error})", object.display()))?;
     if recorded(&record, "object") != Some(digest_of(&bytes).as_str()) {
         return Err(format!("{STALE} (it is not the one that was recorded)"));
     }

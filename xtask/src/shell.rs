@@ -79,11 +79,19 @@ pub fn succeeds(command: &mut Command) -> bool {
 /// # Errors
 /// Cargo does not say.
 pub fn release_dir() -> Result<PathBuf, String> {
+    target_dir().map(|target| target.join("release"))
+}
+
+/// Where cargo builds.
+///
+/// # Errors
+/// Cargo does not say.
+pub fn target_dir() -> Result<PathBuf, String> {
     let text = read(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
     let target = metadata["target_directory"].as_str().ok_or("cargo metadata: no target folder")?;
-    Ok(Path::new(target).join("release"))
+    Ok(PathBuf::from(target))
 }
 
 /// Whether we are root; without the C library, from what the kernel shows.

@@ -1,10 +1,11 @@
 //! `cargo xtask test`: build everything, run everything, add up what the runners said.
 //!
 //! The tests are built once and their programs run one by one: unit and integration tests,
-//! then documentation tests, then the end-to-end areas against the daemons in release mode.
+//! then documentation tests, then the end-to-end areas against the daemons, which are built
+//! like the tests: their dependencies need no second build, and their arithmetic is checked.
 //! A test that cannot run here prints `skipped: why`; such lines are counted and repeated.
 
-use crate::{demo, setup, shell};
+use crate::{setup, shell};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -122,8 +123,7 @@ pub fn everything(only: Option<&str>) -> Result<(), String> {
         tally.add(follow(&mut command)?);
     }
     if !areas.is_empty() {
-        demo::build_daemons(&[])?;
-        let folder = shell::release_dir()?;
+        let folder = shell::target_dir()?.join("debug");
         for program in &areas {
             // One at a time: each has pinned workers of its own.
             tally.add(run_program(program, Some(&folder), &["--test-threads=1"])?);
@@ -139,13 +139,18 @@ fn wanted(only: Option<&str>, name: &str) -> bool {
 
 fn build(only: Option<&str>) -> Result<Vec<Program>, String> {
     let mut command = shell::cargo();
-    command.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
+    command.args(["build", "--message-format=json-render-diagnostics"]);
     match only {
-        None | Some("unit" | "doc") => command.arg("--workspace"),
+        // One build of programs and tests together, so that they share every dependency.
+        None | Some("unit" | "doc") => command.args(["--workspace", "--lib", "--bins", "--tests"]),
         Some("fuzz") => command.args(["--package", "xswan-testkit", "--test", "fuzz_replay"]),
         Some(area) => {
             let name = format!("{END_TO_END_PREFIX}{area}");
-            command.args(["--package", "xswan-testkit", "--test", name.as_str()])
+            command.args(["--package", "xswan-testkit", "--test", name.as_str()]);
+            for package in ["xswan-dataplane", "xswan-control", "xswan"] {
+                command.args(["--package", package]);
+            }
+            command.arg("--bins")
         }
     };
     let messages = shell::read(&mut command)?;
