@@ -66,6 +66,7 @@ fn outbound(spi: u32, fill: u8) -> OutboundConfig {
         ttl: 63,
         tfc_padding: 1400,
         path_mtu: 1500,
+        iv_base: 0x6900_0000_0000_0000,
         child: 9,
         lifetimes: lifetimes(),
     }

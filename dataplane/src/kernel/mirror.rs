@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::snapshot::{Link, Route, RouteKind, Tables};
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -18,7 +19,6 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Error, Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
-use super::snapshot::{Link, Route, RouteKind, Tables};
 
 /// Number of the kernel's local table.
 const TABLE_LOCAL: u32 = 255;
@@ -187,15 +187,14 @@ impl Mirror {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "one kind of many")]
 fn vlan_of(infos: &[LinkInfo]) -> Option<(u16, u16)> {
     let data = infos.iter().find_map(|info| match info {
         LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "one kind of many")]
         _ => None,
     })?;
     let (mut protocol, mut id) = (0x8100, None);
     for item in data {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "two attributes of many")]
         match item {
             InfoVlan::Id(number) => id = Some(*number),
             InfoVlan::Protocol(tag) => protocol = u16::from(*tag),
@@ -205,11 +204,11 @@ fn vlan_of(infos: &[LinkInfo]) -> Option<(u16, u16)> {
     Some((protocol, id?))
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest are not addresses")]
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
         RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "not addresses")]
         _ => None,
     }
 }
