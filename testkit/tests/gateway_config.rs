@@ -1,5 +1,4 @@
 //! What the kit writes for a gateway is what the daemons' reader takes.
-#![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use xswan_config::Config;
 use xswan_testkit::failure::Outcome;
