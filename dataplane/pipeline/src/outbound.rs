@@ -14,7 +14,7 @@ use xswan_wire::icmp::Problem;
 use xswan_wire::layers::Layers;
 use xswan_wire::{DropReason, ipv4, ipv6};
 
-use crate::engine::{Engine, Env};
+use crate::engine::{Engine, Env, is_local};
 use crate::forward::{L2Header, NextHop};
 use crate::fragment::Fragments;
 use crate::inbound::L2_ROOM;
@@ -99,6 +99,10 @@ where
             Err(reason) => return self.drop(sink, frame, reason),
         };
         match policy {
+            // Not forwarded, so no tunnel takes it, even under a policy to everywhere.
+            Some((Action::Protect(_), _)) if is_local(env.fib, layers) => {
+                self.punt_received(sink, frame, start, end);
+            }
             Some((Action::Protect(Some(handle)), _)) => {
                 self.frame_outbound(env, sink, port, frame, layers, handle);
             }

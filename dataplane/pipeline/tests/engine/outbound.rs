@@ -59,6 +59,20 @@ fn policies_are_asked_in_their_order() {
 }
 
 #[test]
+fn a_policy_to_everywhere_leaves_the_gateway_reachable() {
+    let mut left = Gateway::new(LEFT);
+    left.spd = Spd::new(everything(protect(SLOT)));
+    let host = (host4(LEFT, 1), 40_000);
+    let to_gateway = packet::udp(host, (IpAddr::from(inner4(LEFT)), 22), &[7; 30]);
+    left.receive(INNER, &[frame(&to_gateway)]);
+    assert_eq!(left.rings.punted, [to_gateway], "the kernel's, not the tunnel's");
+    let elsewhere = packet::udp(host, (IpAddr::from([203, 0, 113, 5]), 53), &[7; 30]);
+    left.receive(INNER, &[frame(&elsewhere)]);
+    assert_eq!(left.packets_out(OUTER).len(), 1);
+    left.assert_drops(&[]);
+}
+
+#[test]
 fn a_fragment_does_not_slip_past_a_policy_by_ports() {
     let any = AddressRange::any(Family::V4);
     let web = Selector {
