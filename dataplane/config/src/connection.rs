@@ -8,6 +8,9 @@ use crate::traffic_selector::{SYNTAX, TrafficSelector};
 use std::net::IpAddr;
 use std::path::Path;
 
+/// The port of ESP in UDP (RFC 3948 section 2.1): the only one the steering program looks at.
+const NAT_PORT: u16 = 4500;
+
 /// A peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
@@ -222,10 +225,14 @@ fn read_connection(
     }
     let port = |key| {
         let item = section.find(key);
-        item.map_or(Ok(4500), |item| item.integer(1..=65_535).map(|port| port as u16))
+        item.map_or(Ok(NAT_PORT), |item| item.integer(1..=65_535).map(|port| port as u16))
     };
     let (local_port, remote_port) = (port("local_port")?, port("remote_port")?);
     let encap = boolean_or(&section, "encap", false)?;
+    if let (true, Some(item)) = (encap && local_port != NAT_PORT, section.find("local_port")) {
+        let what = format!("ESP in UDP to port {local_port} would not be received");
+        return Err(item.error(what, NAT_PORT.to_string()));
+    }
     let children = section.section("children")?.named();
     let children = children
         .iter()

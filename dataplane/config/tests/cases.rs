@@ -155,6 +155,15 @@ fn cfg_03_named_errors() {
     refused(&format!("{FULL}{many}"), "x.toml:", &["9 devices", "at most 8"]);
 }
 
+#[test]
+fn a_port_that_nothing_is_received_on_is_refused_with_encapsulation() {
+    let text = with("encap = true", "encap = true\nlocal_port = 4501");
+    refused(&text, "x.toml:", &["net.local_port", "4501", "allowed: 4500"]);
+    assert!(parse(&with("encap = true", "encap = true\nlocal_port = 4500")).is_ok());
+    // The peer may be behind a NAT that gave it any port.
+    assert!(parse(&with("encap = true", "encap = true\nremote_port = 61000")).is_ok());
+}
+
 /// A second connection whose child clashes with the first one's.
 fn second(spi_in: &str, selector: &str, priority: u32) -> String {
     format!(
