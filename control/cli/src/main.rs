@@ -56,7 +56,11 @@ enum Command {
     },
     /// Have the configuration read again; all of it is applied or nothing.
     Reload,
-    /// Stop the daemons; tunnels stay installed.
+    /// Stop the daemons; tunnels stay installed, but nothing guards the devices any more.
+    ///
+    /// The dataplane takes its steering program off every device: from then on the kernel
+    /// forwards what the tunnels protected. To stop it and keep the devices closed, send it
+    /// SIGTERM instead, as a service manager does.
     Shutdown {
         /// Only this one.
         #[arg(value_parser = ["control", "dataplane"])]
