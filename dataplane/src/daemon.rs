@@ -147,7 +147,17 @@ impl Main {
         icmp: IcmpSockets,
     ) -> Self {
         let heartbeats = running.counters.iter().map(|c| (c.heartbeat(), true)).collect();
-        Self { running, maps, mirror, tables, icmp, heartbeats, ticks: 0, attached: false, changed: None }
+        Self {
+            running,
+            maps,
+            mirror,
+            tables,
+            icmp,
+            heartbeats,
+            ticks: 0,
+            attached: false,
+            changed: None,
+        }
     }
 
     async fn serve(mut self, server: Server) -> Result<(), String> {
