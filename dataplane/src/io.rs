@@ -8,9 +8,10 @@
 use rtrb::{Consumer, Producer};
 use xswan_pipeline::sink::{Event, Sink};
 use xswan_sa_api::{Direction, Event as ControlEvent, EventSender};
+use xswan_xsk::socket::KernelStatistics;
 use xswan_xsk::{Frame, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake};
 
-use crate::counters::Totals;
+use crate::counters::{QueueTotals, Totals};
 use crate::kernel::slow_path::Punt;
 
 /// Frames that may wait for a transmit ring, for each port.
@@ -20,6 +21,8 @@ use crate::kernel::slow_path::Punt;
 const TX_WAITING: usize = 512;
 /// Loops between two looks at completions and fill rings of a queue that is quiet.
 const QUIET_LOOPS: u64 = 16;
+/// Slow slots between two looks at the kernel's own counters: one system call a socket.
+const KERNEL_COUNTERS_SLOTS: u64 = 256;
 
 /// A received frame on its way to the worker that owns its SA.
 #[derive(Debug)]
@@ -80,6 +83,9 @@ pub struct Io<S, R> {
     batch: FrameBatch,
     transmitted: bool,
     loops: u64,
+    slots: u64,
+    /// What the kernel has counted, and whether completions have stopped, by queue.
+    kernel: Vec<(KernelStatistics, bool)>,
     /// What this side has counted.
     pub totals: Totals,
     /// SPIs by slot for events: inbound, outbound.
@@ -114,6 +120,7 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         let mut io = Self {
             worker: parts.worker,
             exits: exits.map(|&queue| (queue, FrameBatch::with_capacity(TX_WAITING))).collect(),
+            kernel: vec![Default::default(); parts.queues.len()],
             queues: parts.queues,
             stock: parts.stock,
             neighbours: parts.neighbours,
@@ -123,6 +130,7 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
             batch: FrameBatch::new(),
             transmitted: false,
             loops: 0,
+            slots: 0,
             totals: Totals::default(),
             spis: [vec![0; parts.slots], vec![0; parts.slots]],
         };
@@ -279,16 +287,24 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
     /// On a schedule, traffic or not: wake-ups that may have been lost, queues that stall.
     pub fn housekeep(&mut self, now_ms: u64) {
         let mut stalls = 0;
-        for queue in &mut self.queues {
+        self.slots = self.slots.wrapping_add(1);
+        let look = self.slots % KERNEL_COUNTERS_SLOTS == 1;
+        for (queue, (statistics, stalled)) in self.queues.iter_mut().zip(&mut self.kernel) {
             let _ = queue.socket.kick_tx();
             if let Some(rings) = &mut queue.rings {
                 let _ = rings.wake_fill();
                 let completed = rings.counters().completed;
-                if queue.watch.needs_rebuild(rings.outstanding().tx, completed, now_ms) {
+                let now = queue.watch.needs_rebuild(rings.outstanding().tx, completed, now_ms);
+                if now && !*stalled {
                     tracing::warn!(port = queue.port, "a queue's completions have stopped");
                 }
+                *stalled = now;
             }
             stalls += queue.watch.stalls();
+            // A socket whose device is gone keeps its last numbers.
+            if look && let Ok(counted) = queue.socket.statistics() {
+                *statistics = counted;
+            }
         }
         self.totals.tx_stalls = stalls;
         self.totals.frames_free = self.stock.len() as u64;
@@ -298,6 +314,23 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         };
         self.totals.frame_violations = self.queues.iter().map(violations).sum();
         self.totals.tx_wakeups = self.queues.iter().map(|q| q.socket.counters().wakes).sum();
+    }
+
+    /// What each socket has seen, in the order of queues.
+    pub fn queue_totals(&self) -> impl Iterator<Item = QueueTotals> + '_ {
+        self.queues.iter().zip(&self.kernel).map(|(queue, (kernel, _))| {
+            let own = queue.socket.counters();
+            QueueTotals {
+                received: own.received,
+                refused: own.umem_ownership_violation,
+                sent: own.sent,
+                rx_dropped: kernel.rx_dropped,
+                rx_ring_full: kernel.rx_ring_full,
+                fill_ring_empty: kernel.rx_fill_ring_empty_descs,
+                rx_invalid: kernel.rx_invalid_descs,
+                tx_invalid: kernel.tx_invalid_descs,
+            }
+        })
     }
 }
 
@@ -393,3 +426,6 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
