@@ -32,10 +32,8 @@ fn neighbours() -> [Vec<Option<Neighbour>>; 2] {
     let (to_0, from_1) = RingBuffer::new(NEIGHBOUR_RING);
     let (home_1, returned_1) = RingBuffer::new(NEIGHBOUR_RING);
     let (home_0, returned_0) = RingBuffer::new(NEIGHBOUR_RING);
-    let at_0 =
-        Neighbour { hand_off: to_1, home: home_1, taken_over: from_1, returned: returned_0 };
-    let at_1 =
-        Neighbour { hand_off: to_0, home: home_0, taken_over: from_0, returned: returned_1 };
+    let at_0 = Neighbour { hand_off: to_1, home: home_1, taken_over: from_1, returned: returned_0 };
+    let at_1 = Neighbour { hand_off: to_0, home: home_0, taken_over: from_0, returned: returned_1 };
     [vec![None, Some(at_0)], vec![Some(at_1), None]]
 }
 
