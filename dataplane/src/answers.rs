@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use xswan_steer::verdict;
 use xswan_wire::DropReason;
 
-use crate::counters::Totals;
+use crate::counters::{QueueTotals, Totals};
 use crate::start::Running;
 
 /// `status`: a line for each part, and whether it is well.
@@ -54,12 +54,52 @@ pub fn runtime(running: &Running) -> Value {
         |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     json!({
         "workers": workers,
+        "queues": queues(running),
         "slow_path": {
             "written": load(&slow.written),
             "refused": load(&slow.refused),
             "read": load(&slow.read),
             "read_dropped": load(&slow.read_dropped),
         },
+    })
+}
+
+/// Each queue's counters, ours and the kernel's, added up over the workers' sockets.
+///
+/// Frames that the program redirected were received, refused or dropped by the kernel: the
+/// three add up to the program's count when traffic rests.
+fn queues(running: &Running) -> Vec<Value> {
+    let ports = &running.topology.ports;
+    let names = ports.iter().flat_map(|port| port.queues.iter().map(|queue| (&port.name, *queue)));
+    let mut rows: Vec<(QueueTotals, _)> =
+        names.map(|name| (QueueTotals::default(), name)).collect();
+    for counters in &running.counters {
+        for ((sum, _), part) in rows.iter_mut().zip(counters.queues()) {
+            sum.received += part.received;
+            sum.refused += part.refused;
+            sum.sent += part.sent;
+            sum.rx_dropped += part.rx_dropped;
+            sum.rx_ring_full += part.rx_ring_full;
+            sum.rx_invalid += part.rx_invalid;
+            sum.tx_invalid += part.tx_invalid;
+            sum.fill_ring_empty = sum.fill_ring_empty.max(part.fill_ring_empty);
+        }
+    }
+    rows.into_iter().map(|(sum, (device, queue))| queue_row(device, queue, &sum)).collect()
+}
+
+fn queue_row(device: &str, queue: u32, totals: &QueueTotals) -> Value {
+    json!({
+        "device": device,
+        "queue": queue,
+        "rx": totals.received,
+        "tx": totals.sent,
+        "umem_ownership_violation": totals.refused,
+        "xsk_rx_dropped": totals.rx_dropped,
+        "xsk_rx_ring_full": totals.rx_ring_full,
+        "xsk_rx_fill_ring_empty": totals.fill_ring_empty,
+        "xsk_rx_invalid": totals.rx_invalid,
+        "xsk_tx_invalid": totals.tx_invalid,
     })
 }
 

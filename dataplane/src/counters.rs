@@ -8,32 +8,56 @@ use crossbeam::utils::CachePadded;
 use xswan_wire::DropReason;
 
 macro_rules! counters {
-    ($( $(#[$doc:meta])* $name:ident, )*) => {
-        /// One worker's totals since it started.
-        #[derive(Clone, Copy, Debug, Default)]
-        pub struct Totals {
+    ($(#[$of:meta])* $totals:ident, $shared:ident: $( $(#[$doc:meta])* $name:ident, )*) => {
+        $(#[$of])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $totals {
             $( $(#[$doc])* pub $name: u64, )*
         }
 
         /// The same in memory that others read.
         #[derive(Debug, Default)]
-        struct Shared {
+        struct $shared {
             $( $name: AtomicU64, )*
         }
 
-        impl Shared {
-            fn store(&self, totals: &Totals) {
+        impl $shared {
+            fn store(&self, totals: &$totals) {
                 $( self.$name.store(totals.$name, Relaxed); )*
             }
 
-            fn load(&self) -> Totals {
-                Totals { $( $name: self.$name.load(Relaxed), )* }
+            fn load(&self) -> $totals {
+                $totals { $( $name: self.$name.load(Relaxed), )* }
             }
         }
     };
 }
 
 counters! {
+    /// What one worker's socket has seen of one queue: its own counters and the kernel's
+    /// (`XDP_STATISTICS`), the latter some hundred milliseconds old.
+    QueueTotals, SharedQueue:
+    /// Frames received.
+    received,
+    /// Descriptors that were not ours to have; a frame each that was not processed.
+    refused,
+    /// Frames sent.
+    sent,
+    /// Frames that the kernel dropped because there was none to receive into, or it was too short.
+    rx_dropped,
+    /// Frames that the kernel dropped because the receive ring was full.
+    rx_ring_full,
+    /// Times that the kernel found the fill ring empty; counted for the queue, not the socket.
+    fill_ring_empty,
+    /// Entries of the fill ring that the kernel refused.
+    rx_invalid,
+    /// Entries of the transmit ring that the kernel refused.
+    tx_invalid,
+}
+
+counters! {
+    /// One worker's totals since it started.
+    Totals, Shared:
     /// Frames taken from receive rings.
     received,
     /// Packets forwarded out of a port.
@@ -72,6 +96,8 @@ counters! {
 #[derive(Debug)]
 pub struct WorkerCounters {
     shared: CachePadded<Shared>,
+    /// By queue, in the order of ports.
+    queues: Box<[SharedQueue]>,
     drops: CachePadded<[AtomicU64; DropReason::COUNT]>,
     /// Time stamp counter at the last loop, for the watchdog.
     heartbeat: CachePadded<AtomicU64>,
@@ -79,15 +105,34 @@ pub struct WorkerCounters {
 
 impl Default for WorkerCounters {
     fn default() -> Self {
-        Self {
-            shared: CachePadded::default(),
-            drops: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))),
-            heartbeat: CachePadded::default(),
-        }
+        Self::new(0)
     }
 }
 
 impl WorkerCounters {
+    /// Zeros, for a worker with this many sockets.
+    #[must_use]
+    pub fn new(queues: usize) -> Self {
+        Self {
+            shared: CachePadded::default(),
+            queues: (0..queues).map(|_| SharedQueue::default()).collect(),
+            drops: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))),
+            heartbeat: CachePadded::default(),
+        }
+    }
+
+    /// Publishes what the sockets have seen, in the order of queues; called by the worker alone.
+    pub fn publish_queues(&self, queues: impl Iterator<Item = QueueTotals>) {
+        for (shared, totals) in self.queues.iter().zip(queues) {
+            shared.store(&totals);
+        }
+    }
+
+    /// What the sockets have seen, in the order of queues.
+    pub fn queues(&self) -> impl Iterator<Item = QueueTotals> + '_ {
+        self.queues.iter().map(SharedQueue::load)
+    }
+
     /// Publishes; called by the worker alone.
     pub fn publish(&self, totals: &Totals, drops: &[u64; DropReason::COUNT]) {
         self.shared.store(totals);

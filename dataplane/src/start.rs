@@ -108,8 +108,9 @@ pub fn start(config: &Config, maps: &Arc<SharedMaps>, tables: &Tables) -> Result
     let notes = notes(&opened);
     fill_socket_map(&mut steering, &topology, &opened)?;
 
+    let queues = topology.ports.iter().map(|port| port.queues.len()).sum();
     let counters: Vec<Arc<WorkerCounters>> =
-        topology.worker_cores.iter().map(|_| Arc::default()).collect();
+        topology.worker_cores.iter().map(|_| Arc::new(WorkerCounters::new(queues))).collect();
     let fib = Arc::new(ArcSwap::from_pointee(tables.fib(&ifindices(&topology))));
     let spd = Arc::new(ArcSwap::from_pointee(Spd::default()));
     let mut slow_path = SlowPath::open(&config.dataplane.tun, TUN_MTU).map_err(|error| {
