@@ -2,19 +2,32 @@
 //!
 //! Needs root and the built daemons; run by `cargo xtask test --only steer`.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use xswan_sa_api::{SteerMaps, SteerPrefix};
+use xswan_steer::abi::{MAX_OUTER, MAX_PREFIXES, PREFIX_REMOTE, PrefixValue};
 use xswan_testkit::capture::Capture;
-use xswan_testkit::failure::Outcome;
-use xswan_testkit::gateway::Gateway;
+use xswan_testkit::failure::{Failure, Outcome};
+use xswan_testkit::gateway::{self, Connection, Gateway};
 use xswan_testkit::process::wait_for;
 use xswan_testkit::require_privileges;
 use xswan_testkit::topology::{
     CLIENT_V4, CLIENT_V6, INNER_V4, INNER_V6, OUTER_V4, OUTER_V6, Outer, Topology, tunnel,
 };
+use xswan_testkit::traffic::Stream;
 
 const PROTECTED: [&str; 4] = [INNER_V4[0], INNER_V4[1], INNER_V6[0], INNER_V6[1]];
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+/// Changes of steering maps while traffic flows, and their rate at least.
+const CHANGES: u64 = 100_000;
+const CHANGES_PER_SECOND: u64 = 10_000;
+/// Times that control is made to read its configuration again meanwhile.
+const RELOADS: usize = 50;
+/// Packets that pass meanwhile at least.
+const PACKETS: u64 = 2000;
+const STREAM_PORT: u16 = 9011;
 const END_LIMIT: Duration = Duration::from_secs(30);
 
 fn pair(topology: &Topology) -> Outcome<[Gateway<'_>; 2]> {
@@ -141,4 +154,121 @@ fn xsk_12_a_second_instance_on_the_same_device_gives_up_and_the_first_goes_on() 
     assert!(daemon.log().contains("eth"), "{}", daemon.log());
     topology.clients[0].run(&format!("ping -q -c20 -i0.01 -W2 {}", CLIENT_V4[1]))?;
     Ok(())
+}
+
+fn maps_of(gateway: &Gateway<'_>) -> Outcome<SteerMaps> {
+    let directory = Path::new(&gateway::bpf_directory()).join(&gateway.config.instance);
+    SteerMaps::open_or_create(&directory).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Prefixes and SPIs that no packet has, put in and taken out again until told to stop.
+fn churn(maps: &SteerMaps, stop: &AtomicBool, changes: &AtomicU64) -> std::io::Result<()> {
+    let value = PrefixValue { flags: PREFIX_REMOTE, worker: 0 };
+    for number in (0..=255_u8).cycle() {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Neighbours in the tree of the prefixes that traffic uses, and in the table of SPIs.
+        let address = IpAddr::from(Ipv4Addr::new(10, 3, number, 0));
+        let prefix = SteerPrefix { address, length: 24 };
+        let spi = 0x7000_0000 | u32::from(number);
+        maps.set_prefix(prefix, value)?;
+        maps.set_spi(spi, 0)?;
+        maps.remove_prefix(prefix)?;
+        maps.remove_spi(spi)?;
+        changes.fetch_add(4, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+#[test]
+fn str_06_ten_thousand_map_changes_a_second_lose_no_packet() -> Outcome<()> {
+    require_privileges!("str_06_ten_thousand_map_changes_a_second_lose_no_packet");
+    let topology = Topology::create()?;
+    let gateways = pair(&topology)?;
+    answers(&topology, CLIENT_V4[1])?;
+    let maps = [maps_of(&gateways[0])?, maps_of(&gateways[1])?];
+    let (stop, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let [from, to] = &topology.clients;
+    let address = CLIENT_V4[1].parse().map_err(|_| "an address")?;
+    let stream = Stream::start(from, (to, address, STREAM_PORT), Duration::from_millis(1), 200)?;
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| -> Outcome<()> {
+        let churns = maps.each_ref().map(|maps| scope.spawn(|| churn(maps, &stop, &changes)));
+        let mut reloaded = || -> Outcome<()> {
+            for round in 0..RELOADS {
+                // Unrelated entries are not wanted: control takes out what it finds.
+                gateways[round % 2].query(&["reload"])?;
+            }
+            wait_for("enough packets and changes", END_LIMIT, || {
+                Ok(stream.arrived() >= PACKETS && changes.load(Ordering::Relaxed) >= CHANGES)
+            })
+        };
+        let outcome = reloaded();
+        stop.store(true, Ordering::Relaxed);
+        for churn in churns {
+            churn.join().map_err(|_| "a thread that changes maps panicked")??;
+        }
+        outcome
+    })?;
+    let (elapsed, made) = (began.elapsed(), changes.load(Ordering::Relaxed));
+    let report = stream.stop()?;
+    assert_eq!(report.sent - report.arrived, 0, "lost: {report:?} at {made} in {elapsed:?}");
+    assert!(made / elapsed.as_secs().max(1) >= CHANGES_PER_SECOND, "{made} in {elapsed:?}");
+    Ok(())
+}
+
+#[test]
+fn str_05_a_full_table_refuses_upward_and_keeps_what_it_has() -> Outcome<()> {
+    require_privileges!("str_05_a_full_table_refuses_upward_and_keeps_what_it_has");
+    let topology = Topology::create()?;
+    let mut gateways = pair(&topology)?;
+    answers(&topology, CLIENT_V4[1])?;
+    let maps = maps_of(&gateways[0])?;
+    let (outers, prefixes) = (maps.outers()?, maps.prefixes()?);
+    // By the configuration: refused before anything is touched.
+    let mut connections: Vec<Connection> = (0..MAX_OUTER)
+        .map(|number| {
+            let local = Ipv4Addr::from(0xc633_6400 + number).to_string();
+            let peer = Ipv4Addr::from(0xcb00_7100 + number % 250).to_string();
+            Connection {
+                local_ts: vec![format!("172.16.{}.{}/32", number / 256, number % 256)],
+                remote_ts: vec!["172.31.0.0/16".to_owned()],
+                ..Connection::new(&format!("c{number}"), &local, &peer)
+            }
+        })
+        .collect();
+    gateways[0].config.connections.append(&mut connections);
+    gateways[0].write_config()?;
+    let refused = gateways[0].query(&["reload"]).err().map(|failure| failure.to_string());
+    let refused = refused.ok_or("more outer addresses than there is room for were taken")?;
+    assert!(refused.contains("outer addresses") && refused.contains("256"), "{refused}");
+    assert_eq!((maps.outers()?, maps.prefixes()?), (outers.clone(), prefixes));
+    // By hand: the kernel refuses, and evicts nobody.
+    let mut number = 0x0a09_0000_u32;
+    let full = loop {
+        match maps.add_outer(Ipv4Addr::from(number).into()) {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.raw_os_error(), Some(libc::E2BIG));
+    let now = maps.outers()?;
+    assert_eq!(now.len(), MAX_OUTER as usize);
+    assert!(outers.iter().all(|address| now.contains(address)), "evicted: {now:?}");
+    answers(&topology, CLIENT_V4[1])?;
+    // Prefixes are in a tree, which runs full in another way.
+    let value = PrefixValue { flags: PREFIX_REMOTE, worker: 0 };
+    let mut number = 0x2000_0000_u32;
+    let full = loop {
+        let address = Ipv4Addr::from(number).into();
+        match maps.set_prefix(SteerPrefix { address, length: 32 }, value) {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+        assert!(number < 0x2000_0000 + MAX_PREFIXES + 1, "no end of room");
+    };
+    assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+    answers(&topology, CLIENT_V4[1])?;
+    answers(&topology, CLIENT_V6[1])
 }
