@@ -73,4 +73,33 @@ mod tests {
         assert_eq!(allocator.spi(4, 0, &statics), None);
         assert_eq!(allocator.spi(0, 4096, &statics), None);
     }
+
+    #[test]
+    fn str_14_sixty_four_sas_are_balanced_over_workers_and_steered_to_their_own() {
+        for (seed, workers) in (1_u32..).zip([1, 2, 3, 4, 6, 8, 16, 32]) {
+            let geometry =
+                Geometry { sa_slots: 64, policies: 1, replay_words: 8, workers, member: 1 };
+            let key = SpiKey([seed, 77, 3, 9]);
+            let allocator = SpiAllocator::new(key, &geometry);
+            let statics = BTreeMap::new();
+            let mut owned = vec![0_u32; workers as usize];
+            let mut drawn = 0;
+            for slot in 0.. {
+                // The next in turn; a reserved SPI costs a slot, not the worker its turn.
+                let Some(spi) = allocator.spi(drawn % workers, slot, &statics) else { continue };
+                // What the steering program does with the SPI alone.
+                owned[usize::from(key.open(spi).worker)] += 1;
+                drawn += 1;
+                if drawn == 64 {
+                    break;
+                }
+            }
+            let fair = 64.0 / f64::from(workers);
+            for (worker, owned) in owned.into_iter().enumerate() {
+                let off = (f64::from(owned) - fair).abs();
+                // An SA cannot be split: where 64 does not divide evenly one more is allowed.
+                assert!(off <= (fair * 0.1).max(0.999), "worker {worker} of {workers}: {owned}");
+            }
+        }
+    }
 }
