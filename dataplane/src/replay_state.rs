@@ -15,6 +15,12 @@ pub enum ReplayState {
 }
 
 impl ReplayState {
+    /// What an SA is built with that will get the window of another.
+    #[must_use]
+    pub const fn placeholder() -> Self {
+        Self::Local([0; LOCAL_WORDS])
+    }
+
     /// Claims the words that the record names.
     ///
     /// # Errors

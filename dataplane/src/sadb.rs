@@ -11,28 +11,20 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rtrb::{Consumer, Producer};
-use xswan_aead::{Backend, Keymat};
-use xswan_esp::ecn::{DfEncap, DscpDecap, DscpEncap, EcnEncap};
-use xswan_esp::lifetime::{Lifetime, Limit};
-use xswan_esp::replay::ReplayWindow;
-use xswan_esp::sa::{self, InboundSa, OutboundSa, PeerAddress, Tfc, UdpPorts};
+use xswan_aead::Backend;
 use xswan_esp::selector::{AddressRange, Family, PortRange, Selector};
-use xswan_esp::sequence::SequenceSpace;
-use xswan_pipeline::engine::{Inbound, Outbound};
 use xswan_pipeline::spd::{Action, Policy, SaHandle, Spd};
 use xswan_sa_api::{
-    Algorithm, DfPolicy, DoorbellReceiver, DscpPolicy, Encap, InboundConfig, Lifetimes, Mode,
-    OutboundConfig, PolicyAction, PolicyRow, Read, Ring, SharedMaps,
+    DoorbellReceiver, InboundConfig, OutboundConfig, PolicyAction, PolicyRow, Read, Ring,
+    SharedMaps,
 };
 use xswan_steer::spi::SpiParts;
 use xswan_wire::icmp::TooBig;
 use xswan_wire::layers::Addresses;
 
-use crate::replay_state::ReplayState;
-use crate::worker::{Command, ReadyInbound, ReadyOutbound, Retired, SharedLease};
+use crate::ready;
+use crate::worker::{Command, Retired};
 
-/// Share of the sequence space after which a successor is asked for, in percent.
-const SEQUENCE_SOFT_PERCENT: u64 = 80;
 /// Floors of a learned path MTU in bytes: an unauthenticated message gets no further down
 /// (RFC 791's 576 for IPv4; RFC 8200 section 5 for IPv6).
 const PATH_MTU_FLOOR4: u16 = 576;
@@ -182,8 +174,12 @@ impl Sadb {
             Read::Empty { generation } => self.empty_inbound(slot, held, generation),
             Read::Present { generation, config } => match held {
                 Slot::Held { generation: known, .. } if known == generation => {}
-                Slot::Held { generation: known, .. } => self.empty_inbound(slot, held, known),
-                Slot::Empty | Slot::Draining => self.install_inbound(slot, generation, &config),
+                // A slot is emptied before it gets another SA: this is the same under
+                // other parameters.
+                Slot::Held { .. } => self.install_inbound(slot, generation, &config, true),
+                Slot::Empty | Slot::Draining => {
+                    self.install_inbound(slot, generation, &config, false);
+                }
             },
         }
     }
@@ -194,7 +190,7 @@ impl Sadb {
                 if is_static {
                     self.tell_all(spi, None);
                 }
-                self.send(worker, Command::Inbound { slot, generation, sa: None });
+                self.send(worker, Command::Inbound { slot, generation, sa: None, update: false });
                 self.set_inbound(slot, Slot::Draining);
             }
             Slot::Empty | Slot::Draining => {
@@ -205,9 +201,15 @@ impl Sadb {
         }
     }
 
-    fn install_inbound(&mut self, slot: u32, generation: u64, config: &InboundConfig) {
+    fn install_inbound(
+        &mut self,
+        slot: u32,
+        generation: u64,
+        config: &InboundConfig,
+        update: bool,
+    ) {
         let worker = usize::from(config.worker);
-        match self.build_inbound(slot, config) {
+        match ready::inbound(&self.maps, self.backend, slot, config, update) {
             Ok(sa) => {
                 let parts = SpiParts {
                     member: u8::try_from(self.maps.geometry().member).unwrap_or(0),
@@ -219,7 +221,7 @@ impl Sadb {
                     self.tell_all(config.spi, Some((u32::from(config.worker), slot)));
                 }
                 let sa = Some(Box::new(sa));
-                self.send(worker, Command::Inbound { slot, generation, sa });
+                self.send(worker, Command::Inbound { slot, generation, sa, update });
                 self.set_inbound(
                     slot,
                     Slot::Held { generation, worker, spi: config.spi, is_static },
@@ -242,39 +244,6 @@ impl Sadb {
         }
     }
 
-    fn build_inbound(&self, slot: u32, config: &InboundConfig) -> Result<ReadyInbound, String> {
-        let keymat = keymat(config.algorithm, config.key.as_bytes())?;
-        let cipher = keymat.key(self.backend).map_err(|error| error.to_string())?;
-        let state = ReplayState::open(&self.maps, config)?;
-        let window = ReplayWindow::adopt(config.replay_window, config.flags.esn, state)
-            .map_err(|error| error.to_string())?;
-        let live = self.maps.inbound_live(slot).ok_or("no such slot")?.counters();
-        let (soft, hard) = limits(&config.lifetimes);
-        let settings = sa::InboundConfig {
-            mode: mode(config.mode),
-            encap: config.encap.map(ports),
-            peer_address: match config.flags.any_source {
-                true => PeerAddress::AnyAuthenticated,
-                false => PeerAddress::Exact,
-            },
-            check_padding: config.flags.check_padding,
-            dscp: if config.flags.copy_dscp { DscpDecap::CopyOuter } else { DscpDecap::Keep },
-            soft,
-            hard,
-            ..sa::InboundConfig::tunnel(
-                config.spi,
-                keymat.salt(),
-                addresses(config.remote, config.local)?,
-            )
-        };
-        let since = config.lifetimes.installed_ms;
-        let mut sa = InboundSa::new(&settings, cipher, window, since).map_err(|e| e.to_string())?;
-        *sa.lifetime_mut() = Lifetime::resume(soft, hard, since, live.bytes, live.packets);
-        sa.counters.auth_fail = live.auth_fail;
-        sa.counters.replay = live.replay;
-        Ok(Inbound { sa, child: config.child })
-    }
-
     fn apply_outbound(&mut self, slot: u32) {
         let Some(&held) = self.outbound.get(slot as usize) else { return };
         if held == Slot::Draining {
@@ -291,8 +260,10 @@ impl Sadb {
             Read::Empty { generation } => self.empty_outbound(slot, held, generation),
             Read::Present { generation, config } => match held {
                 Slot::Held { generation: known, .. } if known == generation => {}
-                Slot::Held { generation: known, .. } => self.empty_outbound(slot, held, known),
-                Slot::Empty | Slot::Draining => self.install_outbound(slot, generation, &config),
+                Slot::Held { .. } => self.install_outbound(slot, generation, &config, true),
+                Slot::Empty | Slot::Draining => {
+                    self.install_outbound(slot, generation, &config, false);
+                }
             },
         }
     }
@@ -300,7 +271,7 @@ impl Sadb {
     fn empty_outbound(&mut self, slot: u32, held: Slot, generation: u64) {
         match held {
             Slot::Held { worker, .. } => {
-                self.send(worker, Command::Outbound { slot, generation, sa: None });
+                self.send(worker, Command::Outbound { slot, generation, sa: None, update: false });
                 self.set_outbound(slot, Slot::Draining, None);
             }
             Slot::Empty | Slot::Draining => {
@@ -311,12 +282,18 @@ impl Sadb {
         }
     }
 
-    fn install_outbound(&mut self, slot: u32, generation: u64, config: &OutboundConfig) {
+    fn install_outbound(
+        &mut self,
+        slot: u32,
+        generation: u64,
+        config: &OutboundConfig,
+        update: bool,
+    ) {
         let worker = usize::from(config.worker);
-        match self.build_outbound(slot, config) {
+        match ready::outbound(&self.maps, self.backend, slot, config, update) {
             Ok(sa) => {
                 let sa = Some(Box::new(sa));
-                self.send(worker, Command::Outbound { slot, generation, sa });
+                self.send(worker, Command::Outbound { slot, generation, sa, update });
                 let held = Slot::Held { generation, worker, spi: config.spi, is_static: false };
                 self.set_outbound(slot, held, Some((config.remote, config.spi, worker)));
             }
@@ -330,50 +307,6 @@ impl Sadb {
         {
             (*place, *peers) = (value, peer);
         }
-    }
-
-    fn build_outbound(&self, slot: u32, config: &OutboundConfig) -> Result<ReadyOutbound, String> {
-        let keymat = keymat(config.algorithm, config.key.as_bytes())?;
-        let cipher = keymat.key(self.backend).map_err(|error| error.to_string())?;
-        let live = self.maps.outbound_live(slot).ok_or("no such slot")?;
-        let (lease, counted) = (live.lease(), live.counters());
-        let (soft, hard) = limits(&config.lifetimes);
-        let settings = sa::OutboundConfig {
-            mode: mode(config.mode),
-            encap: config.encap.map(ports),
-            dscp: match config.dscp {
-                DscpPolicy::Copy => DscpEncap::Copy,
-                DscpPolicy::Fixed(value) => DscpEncap::Fixed(value),
-            },
-            ecn: if config.copy_ecn { EcnEncap::Normal } else { EcnEncap::Compatibility },
-            df: match config.df {
-                DfPolicy::Copy => DfEncap::Copy,
-                DfPolicy::Set => DfEncap::Set,
-                DfPolicy::Clear => DfEncap::Clear,
-            },
-            ttl: config.ttl,
-            iv_base: config.iv_base,
-            tfc: match config.tfc_padding {
-                0 => Tfc::Off,
-                len => Tfc::PadTo(len),
-            },
-            soft,
-            hard,
-            ..sa::OutboundConfig::tunnel(
-                config.spi,
-                keymat.salt(),
-                addresses(config.local, config.remote)?,
-            )
-        };
-        let space = if config.esn { u64::MAX } else { u64::from(u32::MAX) };
-        let soft_sequence = space / 100 * SEQUENCE_SOFT_PERCENT;
-        let sequence = SequenceSpace::resume(config.esn, soft_sequence, lease, SharedLease(live));
-        let since = config.lifetimes.installed_ms;
-        let mut sa =
-            OutboundSa::new(&settings, cipher, sequence, since).map_err(|e| e.to_string())?;
-        *sa.lifetime_mut() = Lifetime::resume(soft, hard, since, counted.bytes, counted.packets);
-        let path_mtu = if config.path_mtu == 0 { u16::MAX } else { config.path_mtu };
-        Ok(Outbound { sa, child: config.child, path_mtu, learned_ms: None })
     }
 
     fn apply_policies(&mut self) {
@@ -456,48 +389,4 @@ impl Sadb {
             self.send(worker, Command::Stop);
         }
     }
-}
-
-fn keymat(algorithm: Algorithm, octets: &[u8]) -> Result<Keymat, String> {
-    let algorithm = match algorithm {
-        Algorithm::Aes128Gcm16 => xswan_aead::Algorithm::Aes128Gcm16,
-        Algorithm::Aes192Gcm16 => xswan_aead::Algorithm::Aes192Gcm16,
-        Algorithm::Aes256Gcm16 => xswan_aead::Algorithm::Aes256Gcm16,
-        Algorithm::ChaCha20Poly1305 => xswan_aead::Algorithm::ChaCha20Poly1305,
-    };
-    Keymat::new(algorithm, octets).map_err(|error| error.to_string())
-}
-
-const fn mode(mode: Mode) -> sa::Mode {
-    match mode {
-        Mode::Tunnel => sa::Mode::Tunnel,
-        Mode::Transport => sa::Mode::Transport,
-    }
-}
-
-const fn ports(encap: Encap) -> UdpPorts {
-    UdpPorts { local: encap.local_port, remote: encap.remote_port }
-}
-
-fn addresses(source: IpAddr, destination: IpAddr) -> Result<Addresses, String> {
-    match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            Ok(Addresses::V4 { source: source.octets(), destination: destination.octets() })
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            Ok(Addresses::V6 { source: source.octets(), destination: destination.octets() })
-        }
-        _ => Err("outer addresses of two families".to_owned()),
-    }
-}
-
-/// Soft and hard limits; 0 in the record is none.
-fn limits(lifetimes: &Lifetimes) -> (Limit, Limit) {
-    let none = |value: u64| if value == 0 { u64::MAX } else { value };
-    let of = |pick: fn(&xswan_sa_api::Limit) -> u64| Limit {
-        bytes: none(pick(&lifetimes.bytes)),
-        packets: none(pick(&lifetimes.packets)),
-        time_ms: none(pick(&lifetimes.time_ms)),
-    };
-    (of(|limit| limit.soft), of(|limit| limit.hard))
 }

@@ -24,13 +24,14 @@ use xswan_xsk::umem::ChunkSize;
 use xswan_xsk::xsk::{
     BusyPoll, Mode, OpenError, Opened, QueueRequest, UmemConfig, XskRings, XskSocket, open_all,
 };
-use xswan_xsk::{FrameStock, QueueSocket, StallWatch};
+use xswan_xsk::{FrameStock, QueueSocket};
 
 use crate::counters::WorkerCounters;
-use crate::io::{Io, IoParts, Neighbour, Queue, SlowPathRings};
+use crate::io::{Io, IoParts, SlowPathRings};
 use crate::kernel::slow_path::{SlowPath, WorkerRings};
 use crate::kernel::snapshot::{Link, Tables};
 use crate::privilege;
+use crate::rings;
 use crate::sadb::{Sadb, WorkerLink};
 use crate::steering::Steering;
 use crate::topology::{Port, Topology, numa_node_of_device};
@@ -38,8 +39,6 @@ use crate::worker::Worker;
 
 /// Bytes of layer 2 in front of an IP packet at most: Ethernet and two tags.
 const L2_LEN: u32 = 22;
-/// Frames under way between two workers at most; what does not fit waits at its sender.
-const NEIGHBOUR_RING: usize = 1024;
 /// Packets under way to the kernel at most, for each worker.
 const PUNT_RING: usize = 256;
 /// Packets under way from the kernel at most.
@@ -321,8 +320,12 @@ fn build_workers(
     stocks: Vec<FrameStock>,
 ) -> Result<Built, String> {
     let count = shared.topology.worker_cores.len();
-    let mut neighbours = neighbours(count);
-    let mut queues = deal_queues(shared, opened);
+    let mut neighbours = rings::neighbours(count);
+    let mut queues = rings::deal_queues(
+        shared.topology,
+        shared.config.dataplane.frames_per_worker,
+        opened.queues,
+    );
     let (inject, injected) = RingBuffer::new(INJECT_RING);
     let mut injected = Some(injected);
     let (mut workers, mut links, mut rings) = (Vec::new(), Vec::new(), Vec::new());
@@ -388,87 +391,6 @@ fn engine_config(shared: &Shared<'_>, worker: usize) -> EngineConfig {
         nest_limit: 0,
         fragment: data.fragment == Fragmentation::Before,
     }
-}
-
-/// The rings between every two workers, by worker.
-fn neighbours(count: usize) -> Vec<Vec<Option<Neighbour>>> {
-    let mut ends: Vec<Vec<Option<_>>> =
-        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
-    let mut takes: Vec<Vec<Option<_>>> =
-        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
-    for (from, row) in ends.iter_mut().enumerate() {
-        for (to, place) in row.iter_mut().enumerate().filter(|&(to, _)| to != from) {
-            let (hand_off, taken_over) = RingBuffer::new(NEIGHBOUR_RING);
-            let (home, returned) = RingBuffer::new(NEIGHBOUR_RING);
-            *place = Some((hand_off, home));
-            if let Some(take) = takes.get_mut(to).and_then(|row| row.get_mut(from)) {
-                *take = Some((taken_over, returned));
-            }
-        }
-    }
-    ends.into_iter()
-        .zip(takes)
-        .map(|(row, takes)| {
-            row.into_iter()
-                .zip(takes)
-                .map(|(end, take)| {
-                    let ((hand_off, home), (taken_over, returned)) = end.zip(take)?;
-                    Some(Neighbour { hand_off, home, taken_over, returned })
-                })
-                .collect()
-        })
-        .collect()
-}
-
-type WorkerQueues = (Vec<Queue<XskSocket, XskRings>>, Vec<usize>);
-
-/// Gives every worker its socket of every queue, the rings of its own, and a way out of each port.
-fn deal_queues(shared: &Shared<'_>, opened: Opened) -> Vec<WorkerQueues> {
-    let topology = shared.topology;
-    let count = topology.worker_cores.len();
-    let mut dealt: Vec<WorkerQueues> = (0..count).map(|_| (Vec::new(), Vec::new())).collect();
-    let owned = |worker: usize| {
-        let of = |port: &Port| port.queues.iter().filter(|&&q| topology.owner(q) == worker).count();
-        topology.ports.iter().map(of).sum::<usize>().max(1)
-    };
-    let mut queues = opened.queues.into_iter();
-    for (index, port) in topology.ports.iter().enumerate() {
-        let mut first_of_port = vec![None; count];
-        let mut own_of_port = vec![None; count];
-        for &number in &port.queues {
-            let Some(queue) = queues.next() else { continue };
-            let owner = topology.owner(number);
-            let mut rings = Some(queue.rings);
-            for (worker, socket) in queue.sockets.into_iter().enumerate() {
-                let Some((list, _)) = dealt.get_mut(worker) else { continue };
-                let mine = worker == owner;
-                let place = list.len();
-                if let (Some(first), Some(own)) =
-                    (first_of_port.get_mut(worker), own_of_port.get_mut(worker))
-                {
-                    first.get_or_insert(place);
-                    if mine {
-                        own.get_or_insert(place);
-                    }
-                }
-                // Half of the frames wait to be received into, half are for sending.
-                let fill = u64::from(shared.config.dataplane.frames_per_worker) / 2;
-                list.push(Queue {
-                    port: u16::try_from(index).unwrap_or(u16::MAX),
-                    socket,
-                    rings: if mine { rings.take() } else { None },
-                    fill_target: fill / owned(worker) as u64,
-                    watch: StallWatch::default(),
-                });
-            }
-        }
-        for (worker, (_, exits)) in dealt.iter_mut().enumerate() {
-            let own = own_of_port.get(worker).copied().flatten();
-            let first = first_of_port.get(worker).copied().flatten();
-            exits.push(own.or(first).unwrap_or(usize::MAX));
-        }
-    }
-    dealt
 }
 
 fn spawn(workers: Vec<XskWorker>, topology: &Topology) -> Result<Vec<JoinHandle<()>>, String> {

@@ -59,6 +59,8 @@ pub enum Command {
         generation: u64,
         /// The SA; `None` removes.
         sa: Option<Box<ReadyInbound>>,
+        /// The SA that is there goes on in this one: window and counts move over.
+        update: bool,
     },
     /// Puts an outbound SA into a slot, or takes it out.
     Outbound {
@@ -68,6 +70,8 @@ pub enum Command {
         generation: u64,
         /// The SA; `None` removes.
         sa: Option<Box<ReadyOutbound>>,
+        /// The SA that is there goes on in this one: numbers and counts move over.
+        update: bool,
     },
     /// Where an SPI from outside is, or that it is no more.
     StaticSpi {
@@ -232,23 +236,11 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
 
     fn obey(&mut self, command: Command, now_ms: u64) -> bool {
         match command {
-            Command::Inbound { slot, generation, sa } => {
-                let spi = sa.as_ref().map_or(0, |sa| sa.sa.spi());
-                self.io.note_spi(Direction::Inbound, slot, spi);
-                let old = self.engine.inbound.put(slot as usize, sa);
-                if let Some(live) = self.inbound_live.get(slot as usize) {
-                    live.acknowledge(generation);
-                }
-                let _ = self.outbox.push(Retired::Inbound(slot, old));
+            Command::Inbound { slot, generation, sa, update } => {
+                self.put_inbound(slot, generation, sa, update);
             }
-            Command::Outbound { slot, generation, sa } => {
-                let spi = sa.as_ref().map_or(0, |sa| sa.sa.spi());
-                self.io.note_spi(Direction::Outbound, slot, spi);
-                let old = self.engine.outbound.put(slot as usize, sa);
-                if let Some(live) = self.outbound_live.get(slot as usize) {
-                    live.acknowledge(generation);
-                }
-                let _ = self.outbox.push(Retired::Outbound(slot, old));
+            Command::Outbound { slot, generation, sa, update } => {
+                self.put_outbound(slot, generation, sa, update);
             }
             Command::StaticSpi { spi, place: Some((worker, slot)) } => {
                 self.engine.static_spis.insert(spi, worker, slot);
@@ -258,6 +250,54 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
             Command::Stop => return true,
         }
         false
+    }
+
+    fn put_inbound(
+        &mut self,
+        slot: u32,
+        generation: u64,
+        mut sa: Option<Box<ReadyInbound>>,
+        update: bool,
+    ) {
+        if let (true, Some(new)) = (update, &mut sa) {
+            let old = self.engine.inbound.at_mut(slot as usize);
+            if !old.is_some_and(|old| new.sa.take_over(&mut old.sa)) {
+                // Without the old window it would accept replays: rather no SA.
+                tracing::error!(slot, "an update for another inbound SA than the one here");
+                sa = None;
+            }
+        }
+        let spi = sa.as_ref().map_or(0, |sa| sa.sa.spi());
+        self.io.note_spi(Direction::Inbound, slot, spi);
+        let old = self.engine.inbound.put(slot as usize, sa);
+        if let Some(live) = self.inbound_live.get(slot as usize) {
+            live.acknowledge(generation);
+        }
+        let _ = self.outbox.push(Retired::Inbound(slot, old));
+    }
+
+    fn put_outbound(
+        &mut self,
+        slot: u32,
+        generation: u64,
+        mut sa: Option<Box<ReadyOutbound>>,
+        update: bool,
+    ) {
+        if let (true, Some(new)) = (update, &mut sa) {
+            let old = self.engine.outbound.at_mut(slot as usize);
+            if !old.is_some_and(|old| new.sa.take_over(&mut old.sa)) {
+                // Without the old numbers it would repeat nonces: rather no SA.
+                tracing::error!(slot, "an update for another outbound SA than the one here");
+                sa = None;
+            }
+        }
+        let spi = sa.as_ref().map_or(0, |sa| sa.sa.spi());
+        self.io.note_spi(Direction::Outbound, slot, spi);
+        let old = self.engine.outbound.put(slot as usize, sa);
+        if let Some(live) = self.outbound_live.get(slot as usize) {
+            live.acknowledge(generation);
+        }
+        let _ = self.outbox.push(Retired::Outbound(slot, old));
     }
 
     /// Believes a "packet too big" if it quotes a number that was used lately.

@@ -15,6 +15,8 @@ use xswan_testkit::traffic::Stream;
 const PROTECTED: [&str; 4] = [INNER_V4[0], INNER_V4[1], INNER_V6[0], INNER_V6[1]];
 /// Kills of each daemon.
 const KILLS: u64 = 100;
+/// Reloads with a changed parameter.
+const RELOADS: u64 = 20;
 /// Time between two datagrams of the load.
 const INTERVAL: Duration = Duration::from_millis(1);
 const STREAM_PORT: u16 = 9009;
@@ -103,5 +105,34 @@ fn killing_the_dataplane_a_hundred_times_repeats_no_iv() -> Outcome<()> {
     assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
     assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
     assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    Ok(())
+}
+
+#[test]
+fn reloading_other_parameters_under_load_loses_nothing() -> Outcome<()> {
+    require_privileges!("reloading_other_parameters_under_load_loses_nothing");
+    let topology = Topology::create()?;
+    let mut gateways = pair(&topology)?;
+    let capture = Capture::start(&topology.wire, "port-a", &PROTECTED, 0)?;
+    let stream = load(&topology)?;
+    flows_on(&stream, 100)?;
+    for round in 0..RELOADS {
+        let gateway = &mut gateways[usize::from(round % 2 == 1)];
+        let tunnel = gateway.config.connections.first_mut().expect("the tunnel");
+        tunnel.child_lines = vec![format!("ttl = {}", 40 + round)];
+        gateway.write_config()?;
+        let report = gateway.query(&["reload"])?;
+        assert_eq!(report["installed"], 0, "{report}");
+        assert!(report["updated"].as_u64() > Some(0), "{report}");
+        flows_on(&stream, 20)?;
+    }
+    let report = stream.stop()?;
+    assert_eq!((report.sent - report.arrived, report.duplicates), (0, 0), "{report:?}");
+    let sighting = capture.stop()?;
+    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
+    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    for gateway in &gateways {
+        assert_eq!(gateway.drops("replay_dup")? + gateway.drops("unknown_spi")?, 0);
+    }
     Ok(())
 }

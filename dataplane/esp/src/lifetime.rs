@@ -100,6 +100,16 @@ impl Lifetime {
         None
     }
 
+    /// Takes over what was counted since when, under limits of its own. What was reported stays
+    /// so only if the limits are the same.
+    pub fn carry_on(&mut self, old: &Self) {
+        (self.bytes, self.packets, self.installed_ms) = (old.bytes, old.packets, old.installed_ms);
+        if (self.soft, self.hard) == (old.soft, old.hard) {
+            self.soft_reported = old.soft_reported;
+            self.hard_reported = old.hard_reported;
+        }
+    }
+
     /// A limit outside this type was reached softly (sequence numbers); true the first time.
     #[inline]
     pub(crate) fn reach_soft(&mut self) -> bool {

@@ -185,6 +185,18 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
         self.expiry.take()
     }
 
+    /// Goes on where `old`, the same SA under other parameters, stops: its sequence numbers and
+    /// what it has counted move over. False, with nothing moved, if it is another SA.
+    #[must_use]
+    pub fn take_over(&mut self, old: &mut Self) -> bool {
+        if self.spi != old.spi || self.sequence.esn() != old.sequence.esn() {
+            return false;
+        }
+        core::mem::swap(&mut self.sequence, &mut old.sequence);
+        self.lifetime.carry_on(&old.lifetime);
+        true
+    }
+
     /// Moves the outer addresses and ports (RFC 4555): numbers and key stay.
     ///
     /// # Errors
@@ -315,6 +327,21 @@ impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
     #[inline(always)]
     pub const fn take_expiry(&mut self) -> Option<Expiry> {
         self.expiry.take()
+    }
+
+    /// Goes on where `old`, the same SA under other parameters, stops: its replay window and
+    /// what it has counted move over. False, with nothing moved, if it is another SA.
+    #[must_use]
+    pub fn take_over(&mut self, old: &mut Self) -> bool {
+        if self.spi != old.spi || self.replay.esn() != old.replay.esn() {
+            return false;
+        }
+        core::mem::swap(&mut self.replay, &mut old.replay);
+        self.lifetime.carry_on(&old.lifetime);
+        self.counters = old.counters;
+        self.resync = old.resync;
+        self.last_seen_ms = old.last_seen_ms;
+        true
     }
 
     /// Moves the outer addresses and ports (RFC 4555): window and key stay.

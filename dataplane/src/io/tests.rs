@@ -243,14 +243,11 @@ fn any_order_of_steps_loses_no_frame() {
             _ => bench.workers[worker].settle(random(2) == 0),
         }
     }
-    for worker in 0..2 {
+    for (worker, in_hand) in in_hand.into_iter().enumerate() {
         while let Some(taken) = bench.workers[worker].take_over() {
             bench.workers[worker].recycle(taken.frame);
         }
-        for frame in bench.receive(worker) {
-            bench.workers[worker].recycle(frame);
-        }
-        for frame in std::mem::take(&mut in_hand[worker]) {
+        for frame in bench.receive(worker).into_iter().chain(in_hand) {
             bench.workers[worker].recycle(frame);
         }
     }

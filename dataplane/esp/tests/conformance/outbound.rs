@@ -335,3 +335,52 @@ fn nothing_secret_is_printed() {
     assert!(!printed.contains("115, 97, 108, 116"), "{printed}");
     assert!(!printed.to_lowercase().contains("73616c74"), "{printed}");
 }
+
+#[test]
+fn an_sa_under_other_parameters_repeats_no_iv_and_accepts_no_replay() {
+    let config = OutboundConfig::tunnel(SPI, SALT, outer_v4());
+    let key = || Key::new(Backend::RustCrypto, Algorithm::Aes128Gcm16, &[9; 16]).unwrap();
+    let space = |lease| SequenceSpace::resume(true, u64::MAX, lease, Unleased);
+    let mut old = OutboundSa::new(&config, key(), space(0), 0).unwrap();
+    let mut out = vec![0; 2000];
+    let mut receiver = {
+        let into = InboundConfig::tunnel(SPI, SALT, outer_v4());
+        InboundSa::new(&into, key(), window(64, true), 0).unwrap()
+    };
+    let mut seen = Vec::new();
+    for number in 1..=5 {
+        let len = encap::encap(&mut old, &inner_v4(60), 1, &mut out).unwrap();
+        seen.push(out[..len].to_vec());
+        assert_eq!(old.sequence().last(), number);
+        receive(&mut receiver, &seen[seen.len() - 1]).unwrap();
+    }
+    // What stands in for the numbers until they move over has none left.
+    let changed = OutboundConfig { ttl: 9, ..config.clone() };
+    let mut new = OutboundSa::new(&changed, key(), space(u64::MAX), 0).unwrap();
+    assert_eq!(
+        encap::encap(&mut new, &inner_v4(60), 1, &mut out),
+        Err(DropReason::SequenceExhausted)
+    );
+    assert!(new.take_over(&mut old));
+    let len = encap::encap(&mut new, &inner_v4(60), 1, &mut out).unwrap();
+    assert_eq!((out[8], new.sequence().last(), new.lifetime().packets()), (9, 6, 6));
+    assert_eq!(
+        encap::encap(&mut old, &inner_v4(60), 1, &mut [0; 2000]),
+        Err(DropReason::SequenceExhausted),
+        "the old one has nothing left to send with"
+    );
+
+    let into =
+        InboundConfig { check_padding: false, ..InboundConfig::tunnel(SPI, SALT, outer_v4()) };
+    let mut after = InboundSa::new(&into, key(), window(64, true), 0).unwrap();
+    assert!(after.take_over(&mut receiver));
+    for packet in &seen {
+        assert_eq!(receive(&mut after, packet), Err(DropReason::ReplayDuplicate));
+    }
+    assert!(receive(&mut after, &out[..len]).is_ok());
+    assert_eq!(after.lifetime().packets(), 6);
+
+    let other = OutboundConfig { spi: SPI + 1, ..config };
+    let mut other = OutboundSa::new(&other, key(), space(0), 0).unwrap();
+    assert!(!other.take_over(&mut new), "another SA's numbers are its own");
+}
