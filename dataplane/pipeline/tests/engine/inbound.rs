@@ -136,6 +136,20 @@ fn esp_14_fragments_are_never_decrypted() {
 }
 
 #[test]
+fn esp_15_a_hundred_thousand_fragments_leave_nothing_behind() {
+    let mut right = Gateway::new(RIGHT);
+    let mut builder = esp(1, &inner_packet4(LEFT, 100));
+    // Overlapping, never complete, all of one packet or each of its own: nothing is kept of any.
+    for round in 0..1_000_u16 {
+        builder.fragment = 0x2000 | (round % 200);
+        let frame = built(&builder);
+        right.receive(OUTER, &vec![frame; 100]);
+    }
+    right.assert_drops(&[(DropReason::Fragment, 100_000)]);
+    assert_eq!(right.engine.totals.opened, 0);
+}
+
+#[test]
 fn esp_17_only_from_and_to_the_addresses_of_the_sa() {
     let mut right = Gateway::new(RIGHT);
     let mut other_source = esp(1, &inner_packet4(LEFT, 100));
