@@ -66,12 +66,14 @@ where
         hop: NextHop,
     ) {
         let len = checked.len();
+        // Not left to the kernel either: its error would go to the source by its own routes,
+        // in clear, with the packet quoted in it.
+        let goes_on = matches!(hop, NextHop::Port { .. } | NextHop::Kernel { .. });
+        if goes_on && checked.layers().ip.ttl <= 1 {
+            return self.refuse_opened(env, sink, port, frame, checked, Problem::TimeExceeded);
+        }
         match hop {
             NextHop::Port { port: exit, mtu, header } => {
-                if checked.layers().ip.ttl <= 1 {
-                    let problem = Problem::TimeExceeded;
-                    return self.refuse_opened(env, sink, port, frame, checked, problem);
-                }
                 if len > usize::from(mtu) {
                     return self.cut_opened(env, sink, port, frame, checked, (exit, mtu, header));
                 }
