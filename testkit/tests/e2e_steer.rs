@@ -195,7 +195,7 @@ fn str_06_ten_thousand_map_changes_a_second_lose_no_packet() -> Outcome<()> {
     let began = std::time::Instant::now();
     std::thread::scope(|scope| -> Outcome<()> {
         let churns = maps.each_ref().map(|maps| scope.spawn(|| churn(maps, &stop, &changes)));
-        let mut reloaded = || -> Outcome<()> {
+        let reloaded = || -> Outcome<()> {
             for round in 0..RELOADS {
                 // Unrelated entries are not wanted: control takes out what it finds.
                 gateways[round % 2].query(&["reload"])?;
