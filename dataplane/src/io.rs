@@ -159,6 +159,12 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         (queue.port, count)
     }
 
+    /// This worker's number.
+    #[must_use]
+    pub const fn worker(&self) -> usize {
+        self.worker
+    }
+
     /// How many queues there are.
     #[must_use]
     pub fn queue_count(&self) -> usize {

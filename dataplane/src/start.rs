@@ -312,7 +312,7 @@ struct Shared<'a> {
 }
 
 type XskWorker = Worker<XskSocket, XskRings>;
-type Built = (Vec<XskWorker>, Vec<WorkerLink>, Vec<WorkerRings>, rtrb::Producer<Vec<u8>>);
+type Built = (Vec<XskWorker>, Vec<WorkerLink>, Vec<WorkerRings>, Vec<rtrb::Producer<Vec<u8>>>);
 
 fn build_workers(
     shared: &Shared<'_>,
@@ -326,12 +326,13 @@ fn build_workers(
         shared.config.dataplane.frames_per_worker,
         opened.queues,
     );
-    let (inject, injected) = RingBuffer::new(INJECT_RING);
-    let mut injected = Some(injected);
+    let mut inject = Vec::new();
     let (mut workers, mut links, mut rings) = (Vec::new(), Vec::new(), Vec::new());
     for (worker, stock) in stocks.into_iter().enumerate() {
         let (punts_in, punts_out) = RingBuffer::new(PUNT_RING);
         let (home_in, home_out) = RingBuffer::new(PUNT_RING * 2);
+        let (inject_in, injected) = RingBuffer::new(INJECT_RING);
+        inject.push(inject_in);
         rings.push(WorkerRings { punts: punts_out, frames: home_in });
         let slots = shared.config.dataplane.sa_slots as usize;
         // Each slot of both tables has one command under way at most, and each static SPI one.
@@ -358,7 +359,7 @@ fn build_workers(
             spd: Arc::clone(shared.spd),
             inbox: inbox_out,
             outbox: outbox_in,
-            injected: injected.take(),
+            injected,
             inbound_live: inbound_live(shared.maps),
             outbound_live: outbound_live(shared.maps),
             burst: shared.config.dataplane.burst as usize,

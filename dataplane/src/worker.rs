@@ -119,8 +119,9 @@ pub struct Worker<S, R> {
     pub inbox: Consumer<Command>,
     /// To the main thread.
     pub outbox: Producer<Retired>,
-    /// Packets that the kernel sent into the TUN device; one worker has them.
-    pub injected: Option<Consumer<Vec<u8>>>,
+    /// Packets that the kernel sent into the TUN device; every worker has them all and takes
+    /// those of its own SAs, the first one takes those that need none.
+    pub injected: Consumer<Vec<u8>>,
     /// Live halves of inbound records by slot.
     pub inbound_live: Vec<InLive>,
     /// Live halves of outbound records by slot.
@@ -207,9 +208,12 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
             let burst = std::iter::once((taken.port, taken.frame));
             self.engine.process(&env, &mut self.io, burst);
         }
-        while let Some(packet) = self.injected.as_mut().and_then(|ring| ring.pop().ok()) {
+        while let Ok(packet) = self.injected.pop() {
             busy = true;
-            self.engine.originate(&env, &mut self.io, &packet);
+            let owner = WorkerEngine::owner_of(&env, &packet).unwrap_or(0);
+            if owner as usize == self.io.worker() {
+                self.engine.originate(&env, &mut self.io, &packet);
+            }
             let _ = self.outbox.push(Retired::Packet(packet));
         }
         self.io.settle(busy);

@@ -126,7 +126,21 @@ where
         }
     }
 
+    /// The worker that has the SA which policy asks for, for a packet of the gateway's own;
+    /// `None` if it needs no SA, or has none.
+    #[must_use]
+    pub fn owner_of(env: &Env<'_>, packet: &[u8]) -> Option<u32> {
+        let layers = layers::parse_packet(packet, packet.len()).ok()?;
+        let flow = Flow::of(&layers.ip, packet.get(..layers.l3_end())?);
+        match outbound_policy(env, &flow).ok()?? {
+            (Action::Protect(handle), _) => handle.map(|handle| handle.worker),
+            (Action::Bypass | Action::Discard, _) => None,
+        }
+    }
+
     /// Sends a packet of the gateway's own: protected if policy says so, else by its route.
+    ///
+    /// An SA that policy asks for must be this worker's: ask [`Self::owner_of`] first.
     ///
     /// `packet` is one whole IP packet; its TTL is left as it is.
     pub fn originate<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, packet: &[u8]) {

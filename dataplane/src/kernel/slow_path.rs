@@ -82,11 +82,16 @@ impl SlowPath {
         })
     }
 
-    /// Starts the thread that writes to the device and the one that reads from it.
+    /// Starts the thread that writes to the device and the one that reads from it, for every
+    /// worker: only they know whose SA a packet needs.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(&mut self, rings: Vec<WorkerRings>, inject: Producer<Vec<u8>>) -> io::Result<()> {
+    pub fn start(
+        &mut self,
+        rings: Vec<WorkerRings>,
+        inject: Vec<Producer<Vec<u8>>>,
+    ) -> io::Result<()> {
         let (device, stop) = (Arc::clone(&self.device), Arc::clone(&self.stop));
         let counters = Arc::clone(&self.counters);
         let writer = std::thread::Builder::new().name("slow-path".to_owned());
@@ -158,7 +163,7 @@ fn write_one(device: &SyncDevice, mut punt: Punt, counters: &SlowPathCounters) -
 
 fn read_loop(
     device: &SyncDevice,
-    mut inject: Producer<Vec<u8>>,
+    mut inject: Vec<Producer<Vec<u8>>>,
     stop: &AtomicBool,
     counters: &SlowPathCounters,
 ) {
@@ -168,10 +173,12 @@ fn read_loop(
         match device.recv(&mut buffer) {
             Ok(len) => {
                 counters.read.fetch_add(1, Relaxed);
-                let packet = buffer.get(..len).unwrap_or_default().to_vec();
-                if inject.push(packet).is_err() {
-                    counters.read_dropped.fetch_add(1, Relaxed);
+                let packet = buffer.get(..len).unwrap_or_default();
+                let mut refused = 0;
+                for ring in &mut inject {
+                    refused += u64::from(ring.push(packet.to_vec()).is_err());
                 }
+                counters.read_dropped.fetch_add(u64::from(refused > 0), Relaxed);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,
