@@ -346,3 +346,51 @@ fn esp_behind_one_and_two_tags_reaches_its_sa() -> Outcome<()> {
     drop(stream);
     Ok(())
 }
+
+/// The guard and the route of the operator's manual: what the kernel itself says to a
+/// protected network goes through the tunnel or nowhere.
+fn guard(gateway: &Gateway<'_>, side: usize) -> Outcome<()> {
+    let space = gateway.namespace();
+    space.run("nft add table inet xswan_guard")?;
+    for hook in ["forward", "output"] {
+        space.run(&format!(
+            "nft add chain inet xswan_guard {hook} {{ type filter hook {hook} priority 0; }}"
+        ))?;
+        for (family, prefix) in [("ip", INNER_V4[1 - side]), ("ip6", INNER_V6[1 - side])] {
+            space.run(&format!(
+                "nft add rule inet xswan_guard {hook} {family} daddr {prefix} oifname != xswan0 drop"
+            ))?;
+        }
+    }
+    let own = [["10.1.0.1", "2001:db8:a::1"], ["10.2.0.1", "2001:db8:b::1"]][side];
+    space.ip(&format!("route add {} dev xswan0 src {}", INNER_V4[1 - side], own[0]))?;
+    space.ip(&format!("-6 route add {} dev xswan0 src {}", INNER_V6[1 - side], own[1]))?;
+    Ok(())
+}
+
+#[test]
+fn what_the_kernel_says_of_opened_packets_goes_back_through_the_tunnel() -> Outcome<()> {
+    require_privileges!("what_the_kernel_says_of_opened_packets_goes_back_through_the_tunnel");
+    let topology = Topology::create()?;
+    let capture = Capture::start(&topology.wire, "port-a", &PROTECTED, 0)?;
+    let gateways = start(&topology, tunnel(Outer::V4, false, "aes128gcm16-esn")?)?;
+    for (side, gateway) in gateways.iter().enumerate() {
+        guard(gateway, side)?;
+    }
+    answers(&topology, CLIENT_V4[1])?;
+    answers(&topology, CLIENT_V6[1])?;
+    let [client, _] = &topology.clients;
+    // Hosts that nobody is: the far kernel looks for them in vain and says so to the client.
+    for (nobody, router) in [("10.2.0.201", "10.2.0.1"), ("2001:db8:b::201", "2001:db8:b::1")] {
+        let outcome = client.run(&format!("ping -c3 -i0.2 -W5 {nobody}"));
+        let said = outcome.err().map(|failure| failure.to_string()).unwrap_or_default();
+        let from_router = said.lines().any(|line| line.contains(&format!("rom {router}")));
+        assert!(from_router && said.contains("nreachable"), "{said}");
+    }
+    // The gateway's own programs use the tunnel, too.
+    gateways[0].namespace().run(&format!("ping -c2 -i0.2 -W2 {}", CLIENT_V4[1]))?;
+    gateways[0].namespace().run(&format!("ping -c2 -i0.2 -W2 {}", CLIENT_V6[1]))?;
+    let sighting = capture.stop()?;
+    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
+    Ok(())
+}

@@ -220,13 +220,8 @@ fn prv_09_another_user_commands_nothing() -> Outcome<()> {
     refusals("ermission denied")?;
     // Even if an operator opens the way: the daemons ask the kernel who is calling.
     let mut opened: BTreeSet<PathBuf> = sockets.iter().cloned().collect();
-    opened.extend(
-        sockets
-            .iter()
-            .flat_map(|socket| socket.ancestors())
-            .skip(1)
-            .filter_map(|path| path.starts_with(&run_dir).then(|| path.to_owned())),
-    );
+    let above = sockets.iter().flat_map(|socket| socket.ancestors().skip(1));
+    opened.extend(above.filter(|path| path.starts_with(&run_dir)).map(Path::to_owned));
     for path in &opened {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o777))?;
     }
