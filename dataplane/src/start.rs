@@ -427,6 +427,6 @@ impl Running {
                 .map_err(|error| error.to_string())?;
             self.modes.push(format!("{}, {attached} XDP", self.granted));
         }
-        Ok(())
+        self.steering.detach_others().map_err(|error| error.to_string())
     }
 }

@@ -206,23 +206,23 @@ impl Steering {
         }
     }
 
+    /// Removes what an earlier instance left on devices that are no longer ours: closed to
+    /// protected traffic, with nobody behind it.
+    ///
+    /// # Errors
+    /// As [`Steering::detach_pinned`].
+    pub fn detach_others(&self) -> Result<(), SteeringError> {
+        remove_links(&self.directory, |index| {
+            self.attached.iter().all(|(attached, _)| *attached != index)
+        })
+    }
+
     /// Removes the links that a dead instance left in `directory`.
     ///
     /// # Errors
     /// If the directory cannot be read or a link not be removed.
     pub fn detach_pinned(directory: &Path) -> Result<(), SteeringError> {
-        let entries = match std::fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(fail(format!("{}: {error}", directory.display()))),
-        };
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("link_") {
-                std::fs::remove_file(entry.path())
-                    .map_err(|error| fail(format!("{}: {error}", entry.path().display())))?;
-            }
-        }
-        Ok(())
+        remove_links(directory, |_| true)
     }
 
     /// The program's counters, added up over processors.
@@ -232,6 +232,24 @@ impl Steering {
             .map(|index| self.stats.get(&index, 0).map_or(0, |values| values.iter().sum()))
             .collect()
     }
+}
+
+/// Unpins the links of devices that `unwanted` names by index; the kernel then detaches.
+fn remove_links(directory: &Path, unwanted: impl Fn(u32) -> bool) -> Result<(), SteeringError> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail(format!("{}: {error}", directory.display()))),
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let index = name.to_string_lossy().strip_prefix("link_").and_then(|n| n.parse().ok());
+        if index.is_some_and(&unwanted) {
+            std::fs::remove_file(entry.path())
+                .map_err(|error| fail(format!("{}: {error}", entry.path().display())))?;
+        }
+    }
+    Ok(())
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, SteeringError> {

@@ -212,6 +212,21 @@ fn detach_takes_a_dead_instance_off_its_devices_and_refuses_a_living_one() -> Ou
 }
 
 #[test]
+fn a_device_taken_out_of_the_file_is_let_go_by_the_next_start() -> Outcome<()> {
+    require_privileges!("a_device_taken_out_of_the_file_is_let_go_by_the_next_start");
+    let topology = Topology::create()?;
+    let [space, _] = &topology.gateways;
+    let mut gateway = Gateway::start(space, config_of_a()?)?;
+    gateway.dataplane()?.kill()?;
+    gateway.config.devices.retain(|(name, _)| name != "eth1");
+    gateway.write_config()?;
+    gateway.start_dataplane()?;
+    wait_for("the kernel to let go", SETTLE_LIMIT, || Ok(program_id(space, "eth1")?.is_none()))?;
+    assert!(program_id(space, "eth0")?.is_some());
+    Ok(())
+}
+
+#[test]
 fn terminated_it_stays_closed_and_shut_down_it_is_open() -> Outcome<()> {
     require_privileges!("terminated_it_stays_closed_and_shut_down_it_is_open");
     let topology = Topology::create()?;
