@@ -39,6 +39,8 @@ const NEIGHBOUR_REFRESH_S: u64 = 20;
 /// How often workers' heartbeats are looked at, in ticks. A worker beats every millisecond;
 /// half a second without one is no scheduling delay any more.
 const WATCHDOG_TICKS: u64 = 500;
+/// How long the status tells of frames that found no socket, in ticks.
+const UNHEARD_TICKS: u64 = 10_000;
 
 /// Runs until told to stop.
 ///
@@ -126,6 +128,9 @@ struct Main {
     heartbeats: Vec<(u64, bool)>,
     ticks: u64,
     attached: bool,
+    /// Frames that had found no socket at the last look after attaching, and when they
+    /// became more.
+    unheard: Option<(u64, Option<u64>)>,
     /// Ticks of the first and the last change that has not been read.
     changed: Option<(u64, u64)>,
 }
@@ -156,6 +161,7 @@ impl Main {
             heartbeats,
             ticks: 0,
             attached: false,
+            unheard: None,
             changed: None,
         }
     }
@@ -224,6 +230,7 @@ impl Main {
         self.running.sadb.poll();
         if self.ticks.is_multiple_of(WATCHDOG_TICKS) {
             self.watch_workers();
+            self.watch_sockets();
         }
         if self.ticks.is_multiple_of(ICMP_TICKS) {
             let sadb = &mut self.running.sadb;
@@ -302,6 +309,31 @@ impl Main {
         }
     }
 
+    /// Once attached, every queue in use has its sockets: a frame without one came by a queue
+    /// that was not opened: it is not in the configuration, or is new.
+    fn watch_sockets(&mut self) {
+        if !self.attached {
+            return;
+        }
+        let count = self.running.steering.without_socket();
+        self.unheard = match self.unheard {
+            Some((last, _)) if count > last => Some((count, Some(self.ticks))),
+            Some((_, when)) => Some((count, when)),
+            None => Some((count, None)),
+        };
+    }
+
+    /// The line of the status about frames without a socket, if there are any.
+    fn unheard(&self) -> Option<(String, Result<String, String>)> {
+        let (_, when) = self.unheard?;
+        let recent = self.ticks.wrapping_sub(when?) < UNHEARD_TICKS;
+        recent.then(|| {
+            let what = "frames come by a queue that was not opened and are dropped (no_worker): \
+                        name it in device.queues, or restart the dataplane if it is new";
+            ("steering".to_owned(), Err(what.to_owned()))
+        })
+    }
+
     /// Attaches once control has said what is to be protected: before that the program
     /// could only pass everything.
     fn attach(&mut self) -> Result<(), String> {
@@ -340,6 +372,7 @@ impl Main {
                 };
                 (port.name.clone(), state)
             })
+            .chain(self.unheard())
             .collect()
     }
 

@@ -16,6 +16,8 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use xswan_steer::abi::{self, PortValue};
+use xswan_steer::verdict::Verdict;
+use xswan_wire::DropReason;
 
 /// The compiled program; `build.rs` has checked that it belongs to the sources.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("STEER_OBJECT"));
@@ -223,6 +225,13 @@ impl Steering {
     /// If the directory cannot be read or a link not be removed.
     pub fn detach_pinned(directory: &Path) -> Result<(), SteeringError> {
         remove_links(directory, |_| true)
+    }
+
+    /// Frames dropped because no socket was where they were to go, since the maps were made.
+    #[must_use]
+    pub fn without_socket(&self) -> u64 {
+        let index = Verdict::Drop(DropReason::NoWorker).counter();
+        self.stats.get(&index, 0).map_or(0, |values| values.iter().sum())
     }
 
     /// The program's counters, added up over processors.
