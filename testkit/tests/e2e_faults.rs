@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use serde_json::Value;
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 use xswan_testkit::failure::{Failure, Outcome};
 use xswan_testkit::gateway::Gateway;
@@ -265,6 +266,35 @@ fn xsk_10_queues_that_appear_and_vanish_are_told() -> Outcome<()> {
     answers(&topology, CLIENT_V4[1])?;
     assert!(gateways[0].dataplane()?.is_running()?);
     Ok(())
+}
+
+#[test]
+fn xsk_10_frames_of_a_queue_that_was_not_opened_are_told() -> Outcome<()> {
+    require_privileges!("xsk_10_frames_of_a_queue_that_was_not_opened_are_told");
+    let topology = Topology::create()?;
+    let ([space, _], [client, _]) = (&topology.gateways, &topology.clients);
+    let [config, _] = tunnel(Outer::V4, false, "aes128gcm16-esn")?;
+    let mut gateway = Gateway::prepare(space, config)?;
+    let text = std::fs::read_to_string(gateway.file())?;
+    let one = text.replace("role = \"inner\"", "role = \"inner\"\nqueues = \"0\"");
+    assert_ne!(one, text);
+    std::fs::write(gateway.file(), one)?;
+    gateway.start_control()?;
+    gateway.start_dataplane()?;
+    gateway.wait_healthy()?;
+    // Each socket is another flow: some of them take the second queue, and are lost there.
+    wait_for("the status to tell", SETTLE_LIMIT, || {
+        for _ in 0..20 {
+            let socket = client.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
+            socket.send_to(b"which queue?", (CLIENT_V4[1], STREAM_PORT))?;
+        }
+        Ok(component(&gateway, "steering").is_ok_and(|(well, _)| !well))
+    })?;
+    component_says(&gateway, "steering", false, "device.queues")?;
+    std::fs::write(gateway.file(), text)?;
+    gateway.dataplane()?.terminate(SETTLE_LIMIT)?;
+    gateway.start_dataplane()?;
+    gateway.wait_healthy()
 }
 
 #[test]
