@@ -109,8 +109,6 @@ pub struct Engine<A, S, L, F> {
     pub drops: [u64; DropReason::COUNT],
     /// What else was counted.
     pub totals: EngineTotals,
-    /// ICMP errors that the rate limit held back.
-    pub icmp_limited: u64,
     pub(crate) icmp_limit: RateLimit,
     pub(crate) acquire_limit: RateLimit,
     pub(crate) inbound_work: Vec<InboundWork<F>>,
@@ -142,7 +140,6 @@ where
             static_spis: StaticSpis::default(),
             drops: [0; DropReason::COUNT],
             totals: EngineTotals::default(),
-            icmp_limited: 0,
             icmp_limit: RateLimit::new(config.icmp_per_second),
             acquire_limit: RateLimit::new(ACQUIRES_PER_SECOND),
             inbound_work: Vec::with_capacity(MAX_BURST),

@@ -83,7 +83,9 @@ where
         send: impl FnOnce(&mut Self, &[u8]),
     ) {
         if !self.icmp_limit.allow(env.now_ms) {
-            self.icmp_limited = self.icmp_limited.wrapping_add(1);
+            // A packet of ours that ends here, so that the operator finds it among the drops.
+            self.totals.originated = self.totals.originated.wrapping_add(1);
+            self.count(DropReason::IcmpRateLimited);
             return;
         }
         let mut scratch = core::mem::take(&mut self.scratch);

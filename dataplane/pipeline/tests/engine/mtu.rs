@@ -79,8 +79,8 @@ fn tun_04_errors_keep_to_their_rate() {
     }
     let errors = left.packets_out(INNER).len() as u64;
     assert!((10..=11).contains(&errors), "{errors} in a second at 10 a second");
-    left.assert_drops(&[(DropReason::TooBig, 10_000)]);
-    assert_eq!(left.engine.icmp_limited, 10_000 - errors);
+    let held_back = (DropReason::IcmpRateLimited, 10_000 - errors);
+    left.assert_drops(&[(DropReason::TooBig, 10_000), held_back]);
 }
 
 #[test]

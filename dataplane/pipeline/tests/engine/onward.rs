@@ -201,7 +201,8 @@ fn an_error_about_a_tunnels_packet_never_leaves_in_clear() {
     assert_eq!(told.len(), 1, "through the SA that an answer would take");
     assert_eq!((told[0][9], &told[0][20..24]), (50, &spi(LEFT, 2).to_be_bytes()[..]));
     assert!(!told[0].windows(16).any(|bytes| bytes == &secret[..16]));
-    // With no such SA: silence.
+    // With no such SA: silence, and not because of the rate limit.
+    right.now_ms += 1000;
     let row = policy(Selector::addresses(home, client), Action::Protect(None));
     right.spd = Spd::new(vec![Policy { child: 102, ..row }]);
     right.receive(OUTER, &[built(&esp_to(spi(RIGHT, 2), 2, &inner.packet(&secret)))]);
