@@ -13,8 +13,13 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 /// Crates that must never come to link, directly or through others, what stands beside them.
 const NEVER_LINKS: &[(&[&str], &[&str])] = &[
     (
-        &["xswan-wire", "xswan-steer", "xswan-esp", "xswan-pipeline", "xswan-ikev2"],
+        &["xswan-wire", "xswan-steer", "xswan-esp", "xswan-pipeline"],
         &["tokio", "libc", "aya", "xsk-rs", "serde_json", "aes-gcm", "aws-lc-rs", "xswan-xsk"],
+    ),
+    // The protocol cores compute and decide; sockets, clocks and files are the daemon's.
+    (
+        &["xswan-ikev2", "xswan-eap", "xswan-credentials", "xswan-ike-crypto", "xswan-swanctl"],
+        &["tokio", "socket2", "rtnetlink", "aya", "xsk-rs", "xswan-xsk", "xswan-management"],
     ),
     (
         &["xswan-control", "xswan"],
@@ -36,7 +41,10 @@ const ONLY_USED_BY: &[(&str, &[&str])] = &[
     ("xsk-rs", &["xswan-xsk"]),
     ("aes-gcm", &["xswan-aead", "xswan-testkit"]),
     ("chacha20poly1305", &["xswan-aead", "xswan-testkit"]),
-    ("aws-lc-rs", &["xswan-aead", "xswan-testkit", "xswan-control", "xswan-ikev2"]),
+    (
+        "aws-lc-rs",
+        &["xswan-aead", "xswan-testkit", "xswan-control", "xswan-ike-crypto", "xswan-eap"],
+    ),
 ];
 
 /// Runs every check.

@@ -1,0 +1,2 @@
+//! Identities, certificates, keys and shared secrets of IKE peers.
+#![forbid(unsafe_code)]

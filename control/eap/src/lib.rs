@@ -1,0 +1,2 @@
+//! EAP methods of IKE_AUTH, both roles, without any IO.
+#![forbid(unsafe_code)]

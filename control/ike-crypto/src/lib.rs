@@ -1,0 +1,2 @@
+//! What IKEv2 computes: prf, key exchange, SK ciphers, signatures.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The IKEv2 protocol core, without any IO.
+#![forbid(unsafe_code)]

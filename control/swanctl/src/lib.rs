@@ -1,0 +1,2 @@
+//! A swanctl directory read as xswan's configuration.
+#![forbid(unsafe_code)]
