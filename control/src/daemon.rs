@@ -239,7 +239,13 @@ fn note(event: Event, expired: &mut HashSet<u32>) {
         Event::IntegrityAlarm { slot, spi } => {
             tracing::warn!(slot, spi = format!("{spi:#010x}"), "integrity checks fail");
         }
-        Event::Acquire { child } => tracing::info!(child, "traffic wants an SA"),
+        Event::Acquire { child, packet } => {
+            tracing::info!(child, ?packet, "traffic wants an SA");
+        }
+        Event::Moved { slot, spi, address, port } => {
+            let spi = format!("{spi:#010x}");
+            tracing::info!(slot, spi, %address, port, "the peer's address has changed");
+        }
         Event::Lost => tracing::warn!("events were lost"),
     }
 }

@@ -114,6 +114,7 @@ fn sas(
         copy_dscp: matches!(child.copy_dscp, CopyDscp::In | CopyDscp::Yes),
         any_source: false,
         icmp: child.icmp,
+        any_encap: false,
     };
     let inbound = InboundConfig {
         spi: static_sa.spi_in,

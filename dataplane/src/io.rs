@@ -425,7 +425,7 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
             Event::Integrity { slot } => {
                 ControlEvent::IntegrityAlarm { slot, spi: spi(self, 0, slot) }
             }
-            Event::Acquire { child } => ControlEvent::Acquire { child },
+            Event::Acquire { child } => ControlEvent::Acquire { child, packet: None },
         };
         if let Some(events) = &mut self.events {
             events.send(event);

@@ -131,6 +131,17 @@ fn keymat(algorithm: Algorithm, octets: &[u8]) -> Result<Keymat, String> {
         Algorithm::Aes192Gcm16 => xswan_aead::Algorithm::Aes192Gcm16,
         Algorithm::Aes256Gcm16 => xswan_aead::Algorithm::Aes256Gcm16,
         Algorithm::ChaCha20Poly1305 => xswan_aead::Algorithm::ChaCha20Poly1305,
+        Algorithm::Aes128CbcSha256
+        | Algorithm::Aes192CbcSha256
+        | Algorithm::Aes256CbcSha256
+        | Algorithm::Aes128CbcSha384
+        | Algorithm::Aes192CbcSha384
+        | Algorithm::Aes256CbcSha384
+        | Algorithm::Aes128CbcSha512
+        | Algorithm::Aes192CbcSha512
+        | Algorithm::Aes256CbcSha512 => {
+            return Err(format!("{} is not built in", algorithm.name()));
+        }
     };
     Keymat::new(algorithm, octets).map_err(|error| error.to_string())
 }

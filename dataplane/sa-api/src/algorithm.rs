@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 use zeroize::Zeroize;
 
-/// Key and salt of the longest algorithm, in octets.
-pub const KEY_MAX: usize = 36;
+/// Keying material of the longest algorithm, in octets: AES-256 and HMAC-SHA2-512.
+pub const KEY_MAX: usize = 96;
+/// Words that hold it.
+pub(crate) const KEY_WORDS: usize = KEY_MAX / 8;
 
-/// The cipher of an SA; all have an ICV of 16 octets and an IV of 8.
+/// The ciphers of an SA: one that does both, or AES-CBC with an HMAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Algorithm {
@@ -19,17 +21,69 @@ pub enum Algorithm {
     Aes256Gcm16 = 3,
     /// ChaCha20-Poly1305 (RFC 7634).
     ChaCha20Poly1305 = 4,
+    /// AES-CBC, 128-bit key (RFC 3602), and HMAC-SHA2-256-128 (RFC 4868).
+    Aes128CbcSha256 = 5,
+    /// AES-CBC, 192-bit key, and HMAC-SHA2-256-128.
+    Aes192CbcSha256 = 6,
+    /// AES-CBC, 256-bit key, and HMAC-SHA2-256-128.
+    Aes256CbcSha256 = 7,
+    /// AES-CBC, 128-bit key, and HMAC-SHA2-384-192.
+    Aes128CbcSha384 = 8,
+    /// AES-CBC, 192-bit key, and HMAC-SHA2-384-192.
+    Aes192CbcSha384 = 9,
+    /// AES-CBC, 256-bit key, and HMAC-SHA2-384-192.
+    Aes256CbcSha384 = 10,
+    /// AES-CBC, 128-bit key, and HMAC-SHA2-512-256.
+    Aes128CbcSha512 = 11,
+    /// AES-CBC, 192-bit key, and HMAC-SHA2-512-256.
+    Aes192CbcSha512 = 12,
+    /// AES-CBC, 256-bit key, and HMAC-SHA2-512-256.
+    Aes256CbcSha512 = 13,
 }
 
 impl Algorithm {
-    /// Octets of keying material: the key and four of salt (RFC 4106 section 8.1).
+    /// Every algorithm, in the order of their codes.
+    pub const ALL: [Self; 13] = [
+        Self::Aes128Gcm16,
+        Self::Aes192Gcm16,
+        Self::Aes256Gcm16,
+        Self::ChaCha20Poly1305,
+        Self::Aes128CbcSha256,
+        Self::Aes192CbcSha256,
+        Self::Aes256CbcSha256,
+        Self::Aes128CbcSha384,
+        Self::Aes192CbcSha384,
+        Self::Aes256CbcSha384,
+        Self::Aes128CbcSha512,
+        Self::Aes192CbcSha512,
+        Self::Aes256CbcSha512,
+    ];
+
+    /// Octets of keying material of one direction, in the order in which they are taken from
+    /// KEYMAT: the key and four of salt (RFC 4106 section 8.1), or the key of the cipher and
+    /// then that of the HMAC (RFC 7296 section 2.17).
     #[must_use]
     pub const fn key_len(self) -> usize {
         match self {
-            Self::Aes128Gcm16 => 20,
-            Self::Aes192Gcm16 => 28,
-            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 36,
+            Self::Aes128Gcm16 => 16 + 4,
+            Self::Aes192Gcm16 => 24 + 4,
+            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 32 + 4,
+            Self::Aes128CbcSha256 => 16 + 32,
+            Self::Aes192CbcSha256 => 24 + 32,
+            Self::Aes256CbcSha256 => 32 + 32,
+            Self::Aes128CbcSha384 => 16 + 48,
+            Self::Aes192CbcSha384 => 24 + 48,
+            Self::Aes256CbcSha384 => 32 + 48,
+            Self::Aes128CbcSha512 => 16 + 64,
+            Self::Aes192CbcSha512 => 24 + 64,
+            Self::Aes256CbcSha512 => 32 + 64,
         }
+    }
+
+    /// Whether one transform does both; the others are a pair of transforms in a proposal.
+    #[must_use]
+    pub const fn is_aead(self) -> bool {
+        (self as u8) <= Self::ChaCha20Poly1305 as u8
     }
 
     /// The name in strongSwan's listing.
@@ -40,21 +94,24 @@ impl Algorithm {
             Self::Aes192Gcm16 => "AES_GCM_16-192",
             Self::Aes256Gcm16 => "AES_GCM_16-256",
             Self::ChaCha20Poly1305 => "CHACHA20_POLY1305-256",
+            Self::Aes128CbcSha256 => "AES_CBC-128/HMAC_SHA2_256_128",
+            Self::Aes192CbcSha256 => "AES_CBC-192/HMAC_SHA2_256_128",
+            Self::Aes256CbcSha256 => "AES_CBC-256/HMAC_SHA2_256_128",
+            Self::Aes128CbcSha384 => "AES_CBC-128/HMAC_SHA2_384_192",
+            Self::Aes192CbcSha384 => "AES_CBC-192/HMAC_SHA2_384_192",
+            Self::Aes256CbcSha384 => "AES_CBC-256/HMAC_SHA2_384_192",
+            Self::Aes128CbcSha512 => "AES_CBC-128/HMAC_SHA2_512_256",
+            Self::Aes192CbcSha512 => "AES_CBC-192/HMAC_SHA2_512_256",
+            Self::Aes256CbcSha512 => "AES_CBC-256/HMAC_SHA2_512_256",
         }
     }
 
-    pub(crate) const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Aes128Gcm16),
-            2 => Some(Self::Aes192Gcm16),
-            3 => Some(Self::Aes256Gcm16),
-            4 => Some(Self::ChaCha20Poly1305),
-            _ => None,
-        }
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| *algorithm as u8 == code)
     }
 }
 
-/// Key and salt; wiped on drop, never printed.
+/// Keying material of one direction; wiped on drop, never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     bytes: [u8; KEY_MAX],
@@ -77,7 +134,7 @@ impl fmt::Display for KeyLength {
 impl std::error::Error for KeyLength {}
 
 impl Key {
-    /// Copies key and salt.
+    /// Copies the keying material.
     ///
     /// # Errors
     /// [`KeyLength`] if there are none or more than [`KEY_MAX`] octets.
@@ -89,7 +146,7 @@ impl Key {
         Ok(Self { bytes, len })
     }
 
-    /// Key, then salt.
+    /// The octets, in the order of [`Algorithm::key_len`].
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
@@ -151,7 +208,7 @@ pub struct Lifetimes {
 
 /// Words and how fields lie in them.
 pub(crate) mod codec {
-    use super::{IpAddr, Key, Lifetimes, Limit, Mode};
+    use super::{IpAddr, KEY_MAX, KEY_WORDS, Key, Lifetimes, Limit, Mode};
     use std::net::{Ipv4Addr, Ipv6Addr};
     use zeroize::Zeroize;
 
@@ -181,9 +238,9 @@ pub(crate) mod codec {
         }
     }
 
-    /// Key octets in five words; the length is kept elsewhere.
-    pub(crate) fn key_to_words(key: &Key) -> [u64; 5] {
-        let mut words = [0; 5];
+    /// Key octets in words; the length is kept elsewhere.
+    pub(crate) fn key_to_words(key: &Key) -> [u64; KEY_WORDS] {
+        let mut words = [0; KEY_WORDS];
         for (word, chunk) in words.iter_mut().zip(key.bytes.chunks(8)) {
             for (shift, octet) in chunk.iter().enumerate() {
                 *word |= u64::from(*octet) << (8 * shift);
@@ -192,8 +249,8 @@ pub(crate) mod codec {
         words
     }
 
-    pub(crate) fn key_from_words(words: [u64; 5], len: u8) -> Option<Key> {
-        let mut octets = [0_u8; 40];
+    pub(crate) fn key_from_words(words: &[u64; KEY_WORDS], len: u8) -> Option<Key> {
+        let mut octets = [0_u8; KEY_MAX];
         for (chunk, word) in octets.chunks_mut(8).zip(words) {
             chunk.copy_from_slice(&word.to_le_bytes());
         }

@@ -1,7 +1,7 @@
 //! The config half of an inbound SA: everything a worker needs to open its packets.
 
 use crate::algorithm::{Algorithm, Encap, Key, Lifetimes, Mode, codec};
-use crate::record::{BODY_WORDS, Body};
+use crate::record::{self, Body};
 use std::net::IpAddr;
 
 /// Policies of an inbound SA that are yes or no.
@@ -19,6 +19,8 @@ pub struct InboundFlags {
     pub any_source: bool,
     /// Let inner ICMP errors through whose addresses are outside the selectors.
     pub icmp: bool,
+    /// Accept packets in UDP and raw ones alike (RFC 7296 section 2.23 lets a peer choose).
+    pub any_encap: bool,
 }
 
 /// An inbound SA.
@@ -30,7 +32,7 @@ pub struct InboundConfig {
     pub worker: u16,
     /// Cipher.
     pub algorithm: Algorithm,
-    /// Key and salt.
+    /// Keying material.
     pub key: Key,
     /// Tunnel or transport.
     pub mode: Mode,
@@ -59,9 +61,6 @@ pub(crate) const STATE_EMPTY: u32 = 0;
 pub(crate) const STATE_PRESENT: u32 = 1;
 pub(crate) const STATE_RETIRED: u32 = 2;
 
-/// First word of the key in a body of either direction; five words.
-pub(crate) const KEY_WORD: usize = 9;
-
 /// Replay range of a body, of a present or retired SA.
 pub(crate) fn replay_range(body: &Body) -> (u32, u32) {
     let [_, _, _, _, replay, ..] = body;
@@ -83,7 +82,16 @@ pub(crate) fn state_of(body: &Body) -> (u32, u32) {
 
 impl InboundFlags {
     fn to_bits(self) -> u8 {
-        [self.esn, self.check_padding, self.copy_ecn, self.copy_dscp, self.any_source, self.icmp]
+        let flags = [
+            self.esn,
+            self.check_padding,
+            self.copy_ecn,
+            self.copy_dscp,
+            self.any_source,
+            self.icmp,
+            self.any_encap,
+        ];
+        flags
             .into_iter()
             .enumerate()
             .fold(0, |bits, (position, set)| bits | (u8::from(set) << position))
@@ -98,6 +106,7 @@ impl InboundFlags {
             copy_dscp: bit(3),
             any_source: bit(4),
             icmp: bit(5),
+            any_encap: bit(6),
         }
     }
 }
@@ -107,8 +116,6 @@ impl InboundConfig {
         let ([local0, local1], local_family) = codec::address_to_words(self.local);
         let ([remote0, remote1], remote_family) = codec::address_to_words(self.remote);
         let encap = self.encap.unwrap_or(Encap { local_port: 0, remote_port: 0 });
-        let [k0, k1, k2, k3, k4] = codec::key_to_words(&self.key);
-        let [l0, l1, l2, l3, l4, l5, l6] = codec::lifetimes_to_words(&self.lifetimes);
         let key_len = self.key.as_bytes().len() as u8;
         let kind = codec::pack8([
             self.algorithm as u8,
@@ -120,7 +127,7 @@ impl InboundConfig {
             u8::from(self.encap.is_some()),
             0,
         ]);
-        let body: [u64; 21] = [
+        let front = [
             codec::pack32(STATE_PRESENT, self.spi),
             kind,
             codec::pack16(encap.local_port, encap.remote_port, self.worker, 0),
@@ -129,53 +136,15 @@ impl InboundConfig {
             local0,
             local1,
             remote0,
-            remote1, // addresses
-            k0,
-            k1,
-            k2,
-            k3,
-            k4, // at KEY_WORD
-            l0,
-            l1,
-            l2,
-            l3,
-            l4,
-            l5,
-            l6,
+            remote1,
         ];
-        let mut padded = [0; BODY_WORDS];
-        for (to, from) in padded.iter_mut().zip(body) {
-            *to = from;
-        }
-        padded
+        record::body(front, codec::lifetimes_to_words(&self.lifetimes), &self.key)
     }
 
     /// Reads a body whose state is "present"; the field that makes no sense otherwise.
     pub(crate) fn from_body(body: &Body) -> Result<Self, &'static str> {
-        let [
-            state,
-            kind,
-            ports,
-            child,
-            replay,
-            local0,
-            local1,
-            remote0,
-            remote1,
-            k0,
-            k1,
-            k2,
-            k3,
-            k4,
-            l0,
-            l1,
-            l2,
-            l3,
-            l4,
-            l5,
-            l6,
-            _spare,
-        ] = *body;
+        let (front, lifetimes) = record::parts(body);
+        let [state, kind, ports, child, replay, local0, local1, remote0, remote1] = front;
         let (_, spi) = codec::unpack32(state);
         let [algorithm, mode, local_family, remote_family, key_len, flags, encap, _] =
             kind.to_le_bytes();
@@ -183,7 +152,7 @@ impl InboundConfig {
         let (child, replay_window) = codec::unpack32(child);
         let (replay_offset, replay_len) = codec::unpack32(replay);
         let algorithm = Algorithm::from_code(algorithm).ok_or("algorithm")?;
-        let key = codec::key_from_words([k0, k1, k2, k3, k4], key_len)
+        let key = record::key_in(body, key_len)
             .filter(|key| key.as_bytes().len() == algorithm.key_len())
             .ok_or("key")?;
         Ok(Self {
@@ -200,7 +169,7 @@ impl InboundConfig {
             replay_len,
             child,
             flags: InboundFlags::from_bits(flags),
-            lifetimes: codec::lifetimes_from_words([l0, l1, l2, l3, l4, l5, l6]),
+            lifetimes: codec::lifetimes_from_words(lifetimes),
         })
     }
 }

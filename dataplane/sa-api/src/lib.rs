@@ -13,7 +13,7 @@
 //! | `sa_in`, `sa_out`, live half | owning worker | both | [`live`] |
 //! | `policy` | control | workers | [`policy`] |
 //! | `doorbell` | control | dataplane's main thread | [`ring`] |
-//! | `events` | each worker, its own ring | control | [`ring`] |
+//! | `events` | each worker, its own ring | control | [`event`] |
 //! | `replay` | owning worker | nobody else | [`replay`] |
 //! | `steer_*` | control | XDP program | [`steering`] |
 //!
@@ -33,6 +33,7 @@
 //! window: removing a static SA and adding it again repeats no nonce and accepts no replay.
 
 mod algorithm;
+pub mod event;
 pub mod header;
 pub mod inbound;
 pub mod live;
@@ -52,6 +53,7 @@ pub mod steering;
 mod sys;
 
 pub use algorithm::{Algorithm, Encap, KEY_MAX, Key, KeyLength, Lifetimes, Limit, Mode};
+pub use event::{Direction, Event, EventReceiver, EventSender, TriggeringPacket};
 pub use header::{Geometry, LAYOUT_VERSION};
 pub use inbound::{InboundConfig, InboundFlags};
 pub use live::{InCounters, InLive, OutCounters, OutLive};
@@ -63,9 +65,7 @@ pub use policy::{AddressRange, PolicyAction, PolicyRow, PortRange, Torn};
 pub use publish::PublishError;
 pub use record::Read;
 pub use replay::{ClaimError, ReplayWords, replay_words_for};
-pub use ring::{
-    Direction, DoorbellReceiver, DoorbellSender, Event, EventReceiver, EventSender, Ring,
-};
+pub use ring::{DoorbellReceiver, DoorbellSender, Ring};
 pub use steering::{SteerMaps, SteerPrefix};
 
 /// Milliseconds since boot, suspend included: the clock of every time in the maps.

@@ -1,5 +1,6 @@
 //! All maps together: opening or making them, and the record-level reads and writes.
 
+use crate::event::{EventReceiver, EventSender};
 use crate::header::{Geometry, Header};
 use crate::inbound::{InboundConfig, STATE_EMPTY, STATE_PRESENT, STATE_RETIRED, state_of};
 use crate::live::{InLive, OutLive};
@@ -12,7 +13,7 @@ use crate::outbound::OutboundConfig;
 use crate::policy::{self, PolicyRow, Torn};
 use crate::record::{Body, CONFIG_WORDS, ConfigHalf, Read};
 use crate::replay::{ClaimError, Claims, ReplayWords};
-use crate::ring::{DoorbellReceiver, DoorbellSender, EventReceiver, EventSender};
+use crate::ring::{DoorbellReceiver, DoorbellSender};
 use crate::steering::SteerMaps;
 use crate::sys::{MMAPABLE, MapShape, MapType, Region};
 use std::os::fd::AsFd as _;

@@ -2,7 +2,7 @@
 
 use crate::algorithm::{Algorithm, Encap, Key, Lifetimes, Mode, codec};
 use crate::inbound::STATE_PRESENT;
-use crate::record::{BODY_WORDS, Body};
+use crate::record::{self, Body};
 use std::net::IpAddr;
 
 /// What becomes of the don't-fragment bit of the outer IPv4 header (RFC 4301 section 8.1).
@@ -36,7 +36,7 @@ pub struct OutboundConfig {
     pub worker: u16,
     /// Cipher.
     pub algorithm: Algorithm,
-    /// Key and salt.
+    /// Keying material.
     pub key: Key,
     /// Extended sequence numbers (RFC 4303 section 2.2.1).
     pub esn: bool,
@@ -77,8 +77,6 @@ impl OutboundConfig {
         let ([local0, local1], local_family) = codec::address_to_words(self.local);
         let ([remote0, remote1], remote_family) = codec::address_to_words(self.remote);
         let encap = self.encap.unwrap_or(Encap { local_port: 0, remote_port: 0 });
-        let [k0, k1, k2, k3, k4] = codec::key_to_words(&self.key);
-        let [l0, l1, l2, l3, l4, l5, l6] = codec::lifetimes_to_words(&self.lifetimes);
         let key_len = self.key.as_bytes().len() as u8;
         let flags = u8::from(self.esn)
             | (u8::from(self.copy_ecn) << 1)
@@ -98,7 +96,7 @@ impl OutboundConfig {
             dscp,
             self.ttl,
         ]);
-        let body: [u64; 21] = [
+        let front = [
             codec::pack32(STATE_PRESENT, self.spi),
             kind,
             codec::pack16(encap.local_port, encap.remote_port, self.worker, self.tfc_padding),
@@ -107,59 +105,21 @@ impl OutboundConfig {
             local0,
             local1,
             remote0,
-            remote1, // addresses
-            k0,
-            k1,
-            k2,
-            k3,
-            k4, // at KEY_WORD
-            l0,
-            l1,
-            l2,
-            l3,
-            l4,
-            l5,
-            l6,
+            remote1,
         ];
-        let mut padded = [0; BODY_WORDS];
-        for (to, from) in padded.iter_mut().zip(body) {
-            *to = from;
-        }
-        padded
+        record::body(front, codec::lifetimes_to_words(&self.lifetimes), &self.key)
     }
 
     /// Reads a body whose state is "present"; the field that makes no sense otherwise.
     pub(crate) fn from_body(body: &Body) -> Result<Self, &'static str> {
-        let [
-            state,
-            kind,
-            ports,
-            child,
-            iv_base,
-            local0,
-            local1,
-            remote0,
-            remote1,
-            k0,
-            k1,
-            k2,
-            k3,
-            k4,
-            l0,
-            l1,
-            l2,
-            l3,
-            l4,
-            l5,
-            l6,
-            _spare,
-        ] = *body;
+        let (front, lifetimes) = record::parts(body);
+        let [state, kind, ports, child, iv_base, local0, local1, remote0, remote1] = front;
         let (_, spi) = codec::unpack32(state);
         let [algorithm, mode, families, key_len, flags, df, dscp, ttl] = kind.to_le_bytes();
         let [local_port, remote_port, worker, tfc_padding] = codec::unpack16(ports);
         let (child, path_mtu) = codec::unpack32(child);
         let algorithm = Algorithm::from_code(algorithm).ok_or("algorithm")?;
-        let key = codec::key_from_words([k0, k1, k2, k3, k4], key_len)
+        let key = record::key_in(body, key_len)
             .filter(|key| key.as_bytes().len() == algorithm.key_len())
             .ok_or("key")?;
         let dscp = match dscp {
@@ -191,7 +151,7 @@ impl OutboundConfig {
             path_mtu: u16::try_from(path_mtu).map_err(|_| "path_mtu")?,
             iv_base,
             child,
-            lifetimes: codec::lifetimes_from_words([l0, l1, l2, l3, l4, l5, l6]),
+            lifetimes: codec::lifetimes_from_words(lifetimes),
         })
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::algorithm::Key;
 use crate::inbound::{
-    InboundConfig, KEY_WORD, STATE_PRESENT, STATE_RETIRED, replay_range, state_of, worker_of,
+    InboundConfig, STATE_PRESENT, STATE_RETIRED, replay_range, state_of, worker_of,
 };
 use crate::mapping::Mapping;
 use crate::maps::{SharedMaps, SlotState, slot_state};
 use crate::outbound::OutboundConfig;
 use crate::policy::{self, PolicyRow};
-use crate::record::{BODY_WORDS, Body, CONFIG_WORDS, ConfigHalf};
+use crate::record::{BODY_WORDS, Body, CONFIG_WORDS, ConfigHalf, wipe_key};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use xswan_steer::spi::FIRST_SPI;
@@ -256,9 +256,7 @@ impl SharedMaps {
         let mut body = half.peek();
         let (_, spi) = state_of(&body);
         // The rest stays: the replay range is needed if the same SA comes back.
-        if let Some(key) = body.get_mut(KEY_WORD..KEY_WORD + 5) {
-            key.zeroize();
-        }
+        wipe_key(&mut body);
         if let Some(state) = body.first_mut() {
             *state = u64::from(STATE_RETIRED) | (u64::from(spi) << 32);
         }

@@ -6,10 +6,12 @@
 //! says so. A writer killed half-way leaves an odd generation; the next writer starts from
 //! there and readers keep what they had.
 
+use crate::algorithm::{KEY_WORDS, Key, codec};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use zeroize::Zeroize as _;
 
 /// Words of the config half, the generation among them.
-pub(crate) const CONFIG_WORDS: usize = 24;
+pub(crate) const CONFIG_WORDS: usize = 32;
 /// Words of the live half.
 pub(crate) const LIVE_WORDS: usize = 16;
 /// Words of an SA record.
@@ -28,10 +30,57 @@ const BODY: usize = 2;
 // Both halves on cache lines of their own.
 const _: () = assert!((CONFIG_WORDS * 8).is_multiple_of(64));
 const _: () = assert!((LIVE_WORDS * 8).is_multiple_of(64));
-const _: () = assert!(RECORD_WORDS * 8 == 320);
+const _: () = assert!(RECORD_WORDS * 8 == 384);
 
 /// The words of a body.
 pub(crate) type Body = [u64; BODY_WORDS];
+
+/// First word of the lifetimes in a body of either direction.
+const LIFETIME_WORD: usize = 9;
+/// Words of the lifetimes.
+const LIFETIME_WORDS: usize = 7;
+/// First word of the key in a body of either direction: the longest field, so the last.
+const KEY_WORD: usize = LIFETIME_WORD + LIFETIME_WORDS;
+
+const _: () = assert!(KEY_WORD + KEY_WORDS <= BODY_WORDS);
+
+/// A body from what comes first in one direction or the other, lifetimes and key.
+pub(crate) fn body(
+    front: [u64; LIFETIME_WORD],
+    lifetimes: [u64; LIFETIME_WORDS],
+    key: &Key,
+) -> Body {
+    let mut key_words = codec::key_to_words(key);
+    let mut body = [0; BODY_WORDS];
+    let words = front.iter().chain(&lifetimes).chain(&key_words);
+    for (to, from) in body.iter_mut().zip(words) {
+        *to = *from;
+    }
+    key_words.zeroize();
+    body
+}
+
+/// The parts of a body, the key apart.
+pub(crate) fn parts(body: &Body) -> ([u64; LIFETIME_WORD], [u64; LIFETIME_WORDS]) {
+    let (mut front, mut lifetimes) = ([0; LIFETIME_WORD], [0; LIFETIME_WORDS]);
+    for (to, from) in front.iter_mut().chain(&mut lifetimes).zip(body) {
+        *to = *from;
+    }
+    (front, lifetimes)
+}
+
+/// The key of so many octets in a body.
+pub(crate) fn key_in(body: &Body, len: u8) -> Option<Key> {
+    let words = body.get(KEY_WORD..)?.first_chunk::<KEY_WORDS>()?;
+    codec::key_from_words(words, len)
+}
+
+/// Wipes the key in a body.
+pub(crate) fn wipe_key(body: &mut Body) {
+    if let Some(key) = body.get_mut(KEY_WORD..) {
+        key.zeroize();
+    }
+}
 
 /// What a record says.
 #[derive(Debug, PartialEq, Eq)]

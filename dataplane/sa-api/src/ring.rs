@@ -1,4 +1,5 @@
-//! Rings between the processes: control → dataplane (doorbell), worker → control (events).
+//! Rings between the processes: control → dataplane (doorbell), worker → control
+//! ([`crate::event`]).
 //!
 //! One producer, one consumer. The indices lie in shared memory and are believed only as far
 //! as they make sense: a distance larger than the ring means that the other side is broken
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Entries of a ring.
 pub(crate) const RING_ENTRIES: u64 = 1024;
-/// Words of an entry.
-const ENTRY_WORDS: usize = 2;
+/// Words of an entry: one cache line, what the longest event takes.
+pub(crate) const ENTRY_WORDS: usize = 8;
 /// Place of the producer's index.
 const HEAD: usize = 0;
 /// Place of the consumer's index, on its own cache line.
@@ -29,21 +30,23 @@ const _: () = assert!(RING_ENTRIES.is_power_of_two());
 
 /// One ring in shared memory; which side one is on is the caller's word.
 #[derive(Clone, Debug)]
-struct SharedRing {
+pub(crate) struct SharedRing {
     mapping: Mapping,
     index: u32,
 }
 
 /// What the consumer got.
-enum Taken {
+pub(crate) enum Taken {
+    /// The ring is empty.
     Nothing,
+    /// The next entry.
     Entry([u64; ENTRY_WORDS]),
     /// Entries were lost, or the indices made no sense.
     Lost,
 }
 
 impl SharedRing {
-    fn of(mapping: &Mapping, index: u32) -> Option<Self> {
+    pub(crate) fn of(mapping: &Mapping, index: u32) -> Option<Self> {
         let ring = Self { mapping: mapping.clone(), index };
         (ring.words()?.len() >= RING_WORDS).then_some(ring)
     }
@@ -58,7 +61,7 @@ impl SharedRing {
     }
 
     /// Producer: false if the ring was full; the loss is then on record.
-    fn push(&self, entry: [u64; ENTRY_WORDS]) -> bool {
+    pub(crate) fn push(&self, entry: [u64; ENTRY_WORDS]) -> bool {
         let Some(words) = self.words() else { return false };
         let (Some(head), Some(tail), Some(lost)) =
             (words.get(HEAD), words.get(TAIL), words.get(LOST))
@@ -80,7 +83,7 @@ impl SharedRing {
     }
 
     /// Consumer: the next entry, or news of a loss.
-    fn take(&self) -> Taken {
+    pub(crate) fn take(&self) -> Taken {
         let Some(words) = self.words() else { return Taken::Nothing };
         let (Some(head), Some(tail)) = (words.get(HEAD), words.get(TAIL)) else {
             return Taken::Nothing;
@@ -162,7 +165,8 @@ impl DoorbellSender {
             Ring::Policies => [RING_POLICIES, 0],
             Ring::Everything => [RING_EVERYTHING, 0],
         };
-        self.0.push(entry);
+        let [kind, slot] = entry;
+        self.0.push([kind, slot, 0, 0, 0, 0, 0, 0]);
     }
 }
 
@@ -176,7 +180,7 @@ impl DoorbellReceiver {
         match self.0.take() {
             Taken::Nothing => None,
             Taken::Lost => Some(Ring::Everything),
-            Taken::Entry([kind, slot]) => Some(match (kind, u32::try_from(slot)) {
+            Taken::Entry([kind, slot, ..]) => Some(match (kind, u32::try_from(slot)) {
                 (RING_INBOUND, Ok(slot)) => Ring::Inbound(slot),
                 (RING_OUTBOUND, Ok(slot)) => Ring::Outbound(slot),
                 (RING_POLICIES, _) => Ring::Policies,
@@ -186,123 +190,10 @@ impl DoorbellReceiver {
     }
 }
 
-/// Which table a slot is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// `sa_in`.
-    Inbound,
-    /// `sa_out`.
-    Outbound,
-}
-
-/// What a worker tells control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A soft limit was reached: time to replace the SA.
-    SoftExpiry {
-        /// Table.
-        direction: Direction,
-        /// Slot.
-        slot: u32,
-        /// SPI, in case the slot has been used anew since.
-        spi: u32,
-    },
-    /// A hard limit was reached: the SA takes no more packets.
-    HardExpiry {
-        /// Table.
-        direction: Direction,
-        /// Slot.
-        slot: u32,
-        /// SPI, in case the slot has been used anew since.
-        spi: u32,
-    },
-    /// Many packets of an SA failed their integrity check.
-    IntegrityAlarm {
-        /// Slot in `sa_in`.
-        slot: u32,
-        /// SPI.
-        spi: u32,
-    },
-    /// Traffic wants an SA that is not there.
-    Acquire {
-        /// The child whose policy selects the traffic.
-        child: u32,
-    },
-    /// Events were lost: state must be looked at.
-    Lost,
-}
-
-const EVENT_SOFT: u64 = 1;
-const EVENT_HARD: u64 = 2;
-const EVENT_INTEGRITY: u64 = 3;
-const EVENT_ACQUIRE: u64 = 4;
-/// Set beside the kind for `sa_out`.
-const EVENT_OUTBOUND: u64 = 1 << 8;
-
-/// A worker's end of its ring of events.
-#[derive(Debug)]
-pub struct EventSender(SharedRing);
-
-/// Control's end of a worker's ring of events.
-#[derive(Debug)]
-pub struct EventReceiver(SharedRing);
-
-fn about(kind: u64, direction: Direction, slot: u32, spi: u32) -> [u64; ENTRY_WORDS] {
-    let direction = match direction {
-        Direction::Inbound => 0,
-        Direction::Outbound => EVENT_OUTBOUND,
-    };
-    [kind | direction, u64::from(slot) | (u64::from(spi) << 32)]
-}
-
-impl EventSender {
-    pub(crate) fn of(mapping: &Mapping, worker: u32) -> Option<Self> {
-        SharedRing::of(mapping, worker).map(Self)
-    }
-
-    /// Sends an event; false if the ring was full, which control will learn.
-    pub fn send(&mut self, event: Event) -> bool {
-        let entry = match event {
-            Event::SoftExpiry { direction, slot, spi } => about(EVENT_SOFT, direction, slot, spi),
-            Event::HardExpiry { direction, slot, spi } => about(EVENT_HARD, direction, slot, spi),
-            Event::IntegrityAlarm { slot, spi } => {
-                about(EVENT_INTEGRITY, Direction::Inbound, slot, spi)
-            }
-            Event::Acquire { child } => [EVENT_ACQUIRE, child.into()],
-            Event::Lost => [0, 0],
-        };
-        self.0.push(entry)
-    }
-}
-
-impl EventReceiver {
-    pub(crate) fn of(mapping: &Mapping, worker: u32) -> Option<Self> {
-        SharedRing::of(mapping, worker).map(Self)
-    }
-
-    /// The next event, `None` if there is none.
-    pub fn poll(&mut self) -> Option<Event> {
-        let [kind, about] = match self.0.take() {
-            Taken::Nothing => return None,
-            Taken::Lost => return Some(Event::Lost),
-            Taken::Entry(entry) => entry,
-        };
-        let (slot, spi) = (about as u32, (about >> 32) as u32);
-        let direction =
-            if kind & EVENT_OUTBOUND == 0 { Direction::Inbound } else { Direction::Outbound };
-        Some(match kind & !EVENT_OUTBOUND {
-            EVENT_SOFT => Event::SoftExpiry { direction, slot, spi },
-            EVENT_HARD => Event::HardExpiry { direction, slot, spi },
-            EVENT_INTEGRITY => Event::IntegrityAlarm { slot, spi },
-            EVENT_ACQUIRE => Event::Acquire { child: slot },
-            _ => Event::Lost,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::EventReceiver;
     use crate::sys::Region;
     use proptest::prelude::*;
     use std::sync::Arc;

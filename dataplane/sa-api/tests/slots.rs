@@ -227,7 +227,7 @@ fn rings_between_threads_lose_nothing() {
         scope.spawn(move || {
             let mut sent = 0_u32;
             while sent < 100_000 {
-                if sender.send(Event::Acquire { child: sent }) {
+                if sender.send(Event::Acquire { child: sent, packet: None }) {
                     sent += 1;
                 }
             }
@@ -235,7 +235,7 @@ fn rings_between_threads_lose_nothing() {
         let mut next = 0;
         while next < 100_000 {
             match receiver.poll() {
-                Some(Event::Acquire { child }) => {
+                Some(Event::Acquire { child, .. }) => {
                     assert_eq!(child, next);
                     next += 1;
                 }
