@@ -1,0 +1,13 @@
+# REK-02, REK-03: both rekey the CHILD_SA, one side's messages come late; then the other's
+DAEMON_gwb="send_delay = 300
+send_delay_type = 36"
+DAEMON="delete_rekeyed_delay = 1"
+check() {
+  local g p; up
+  for g in "gwa gwb" "gwb gwa"; do
+    set -- $g
+    sw $1 --rekey --child net >/dev/null & p=$!
+    sleep 0.1; sw $2 --rekey --child net >/dev/null; wait $p
+    settle 1 1; reach hosta 10.2.0.2; reach hostb 10.1.0.2
+  done
+}
