@@ -1,0 +1,130 @@
+//! Notify message types and the short names by which logs show them.
+//!
+//! Below 16384 they are errors, above status (RFC 7296 section 3.10.1).
+
+use super::code_point::code_points;
+
+code_points! {
+    /// What a Notify payload says.
+    NotifyType(u16) {
+        1 UNSUPPORTED_CRITICAL_PAYLOAD "CRIT" "RFC 7296; data: the payload type.";
+        4 INVALID_IKE_SPI "INVAL_IKE_SPI" "RFC 7296.";
+        5 INVALID_MAJOR_VERSION "INVAL_MAJOR" "RFC 7296.";
+        7 INVALID_SYNTAX "INVAL_SYN" "RFC 7296.";
+        9 INVALID_MESSAGE_ID "INVAL_MID" "RFC 7296; data: the ID, 4 octets.";
+        11 INVALID_SPI "INVAL_SPI" "RFC 7296; data: the SPI.";
+        14 NO_PROPOSAL_CHOSEN "NO_PROP" "RFC 7296.";
+        17 INVALID_KE_PAYLOAD "INVAL_KE" "RFC 7296; data: the method that is wanted, 2 octets.";
+        24 AUTHENTICATION_FAILED "AUTH_FAILED" "RFC 7296.";
+        34 SINGLE_PAIR_REQUIRED "SINGLE_PAIR" "RFC 7296.";
+        35 NO_ADDITIONAL_SAS "NO_ADD_SAS" "RFC 7296.";
+        36 INTERNAL_ADDRESS_FAILURE "INT_ADDR_FAIL" "RFC 7296.";
+        37 FAILED_CP_REQUIRED "FAIL_CP_REQ" "RFC 7296.";
+        38 TS_UNACCEPTABLE "TS_UNACCEPT" "RFC 7296.";
+        39 INVALID_SELECTORS "INVAL_SEL" "RFC 7296.";
+        40 UNACCEPTABLE_ADDRESSES "UNACCEPT_ADDR" "RFC 4555.";
+        41 UNEXPECTED_NAT_DETECTED "UNEXPECT_NAT" "RFC 4555.";
+        42 USE_ASSIGNED_HOA "ASSIGNED_HoA" "RFC 5026.";
+        43 TEMPORARY_FAILURE "TEMP_FAIL" "RFC 7296.";
+        44 CHILD_SA_NOT_FOUND "NO_CHILD_SA" "RFC 7296.";
+        45 INVALID_GROUP_ID "INVAL_GROUP_ID" "Group key management.";
+        46 AUTHORIZATION_FAILED "AUTHZ_FAILED" "Group key management.";
+        47 STATE_NOT_FOUND "STATE_NOT_FOUND" "RFC 9370.";
+        48 TS_MAX_QUEUE "TS_MAX_QUEUE" "RFC 9611.";
+        49 REGISTRATION_FAILED "REG_FAILED" "Group key management.";
+
+        16384 INITIAL_CONTACT "INIT_CONTACT" "RFC 7296.";
+        16385 SET_WINDOW_SIZE "SET_WINSIZE" "RFC 7296; data: 4 octets.";
+        16386 ADDITIONAL_TS_POSSIBLE "ADD_TS_POSS" "RFC 7296.";
+        16387 IPCOMP_SUPPORTED "IPCOMP_SUPP" "RFC 7296.";
+        16388 NAT_DETECTION_SOURCE_IP "NATD_S_IP" "RFC 7296; data: 20 octets.";
+        16389 NAT_DETECTION_DESTINATION_IP "NATD_D_IP" "RFC 7296; data: 20 octets.";
+        16390 COOKIE "COOKIE" "RFC 7296; data: 1 to 64 octets.";
+        16391 USE_TRANSPORT_MODE "USE_TRANSP" "RFC 7296.";
+        16392 HTTP_CERT_LOOKUP_SUPPORTED "HTTP_CERT_LOOK" "RFC 7296.";
+        16393 REKEY_SA "REKEY_SA" "RFC 7296.";
+        16394 ESP_TFC_PADDING_NOT_SUPPORTED "ESP_TFC_PAD_N" "RFC 7296.";
+        16395 NON_FIRST_FRAGMENTS_ALSO "NON_FIRST_FRAG" "RFC 7296.";
+        16396 MOBIKE_SUPPORTED "MOBIKE_SUP" "RFC 4555.";
+        16397 ADDITIONAL_IP4_ADDRESS "ADD_4_ADDR" "RFC 4555; data: 4 octets.";
+        16398 ADDITIONAL_IP6_ADDRESS "ADD_6_ADDR" "RFC 4555; data: 16 octets.";
+        16399 NO_ADDITIONAL_ADDRESSES "NO_ADD_ADDR" "RFC 4555.";
+        16400 UPDATE_SA_ADDRESSES "UPD_SA_ADDR" "RFC 4555.";
+        16401 COOKIE2 "COOKIE2" "RFC 4555; data: 8 to 64 octets.";
+        16402 NO_NATS_ALLOWED "NO_NATS" "RFC 4555.";
+        16403 AUTH_LIFETIME "AUTH_LFT" "RFC 4478; data: seconds, 4 octets.";
+        16404 MULTIPLE_AUTH_SUPPORTED "MULT_AUTH" "RFC 4739.";
+        16405 ANOTHER_AUTH_FOLLOWS "AUTH_FOLLOWS" "RFC 4739.";
+        16406 REDIRECT_SUPPORTED "REDIR_SUP" "RFC 5685.";
+        16407 REDIRECT "REDIR" "RFC 5685.";
+        16408 REDIRECTED_FROM "REDIR_FROM" "RFC 5685.";
+        16409 TICKET_LT_OPAQUE "TKT_LT_OPAK" "RFC 5723.";
+        16410 TICKET_REQUEST "TKT_REQ" "RFC 5723.";
+        16411 TICKET_ACK "TKT_ACK" "RFC 5723.";
+        16412 TICKET_NACK "TKT_NACK" "RFC 5723.";
+        16413 TICKET_OPAQUE "TKT_OPAK" "RFC 5723.";
+        16414 LINK_ID "LINK_ID" "RFC 5739.";
+        16415 USE_WESP_MODE "WESP_MODE" "RFC 5840.";
+        16416 ROHC_SUPPORTED "ROHC_SUP" "RFC 5857.";
+        16417 EAP_ONLY_AUTHENTICATION "EAP_ONLY" "RFC 5998.";
+        16418 CHILDLESS_IKEV2_SUPPORTED "CHDLESS_SUP" "RFC 6023.";
+        16419 QUICK_CRASH_DETECTION "CRASH_DET" "RFC 6290.";
+        16420 IKEV2_MESSAGE_ID_SYNC_SUPPORTED "MSG_ID_SYN_SUP" "RFC 6311.";
+        16421 IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED "RPL_CTR_SYN_SUP" "RFC 6311.";
+        16422 IKEV2_MESSAGE_ID_SYNC "MSG_ID_SYN" "RFC 6311.";
+        16423 IPSEC_REPLAY_COUNTER_SYNC "RPL_CTR_SYN" "RFC 6311.";
+        16424 SECURE_PASSWORD_METHODS "SEC_PASSWD" "RFC 6467.";
+        16425 PSK_PERSIST "PSK_PST" "RFC 6631.";
+        16426 PSK_CONFIRM "PSK_CFM" "RFC 6631.";
+        16427 ERX_SUPPORTED "ERX_SUP" "RFC 6867.";
+        16428 IFOM_CAPABILITY "IFOM_CAP" "3GPP TS 24.303.";
+        16429 SENDER_REQUEST_ID "SENDER_REQ_ID" "Group key management.";
+        16430 IKEV2_FRAGMENTATION_SUPPORTED "FRAG_SUP" "RFC 7383.";
+        16431 SIGNATURE_HASH_ALGORITHMS "HASH_ALG" "RFC 7427; data: 2 octets each.";
+        16432 CLONE_IKE_SA_SUPPORTED "CLONE_SUP" "RFC 7791.";
+        16433 CLONE_IKE_SA "CLONE" "RFC 7791.";
+        16434 PUZZLE "PUZZLE" "RFC 8019.";
+        16435 USE_PPK "USE_PPK" "RFC 8784.";
+        16436 PPK_IDENTITY "PPK_ID" "RFC 8784.";
+        16437 NO_PPK_AUTH "NO_PPK" "RFC 8784.";
+        16438 INTERMEDIATE_EXCHANGE_SUPPORTED "IKE_INT_SUP" "RFC 9242.";
+        16439 IP4_ALLOWED "IP4_ALLOWED" "RFC 8983.";
+        16440 IP6_ALLOWED "IP6_ALLOWED" "RFC 8983.";
+        16441 ADDITIONAL_KEY_EXCHANGE "ADD_KE" "RFC 9370.";
+        16442 USE_AGGFRAG "USE_AGGFRAG" "RFC 9347; data: 1 octet.";
+        16443 SUPPORTED_AUTH_METHODS "SUP_AUTH" "RFC 9593.";
+        16444 SA_RESOURCE_INFO "RES_INFO" "RFC 9611.";
+        16445 USE_PPK_INT "USE_PPK_INT" "RFC 9867.";
+        16446 PPK_IDENTITY_KEY "PPK_ID_KEY" "RFC 9867.";
+
+        40961 USE_BEET_MODE "BEET_MODE" "strongSwan, private.";
+
+        45056 DIFFERENT_TUNNEL_ADDRESS_SUPPORTED "TUN_ADDR_SUP" "Private, after our Vendor ID only.";
+        45057 TUNNEL_ADDRESS "TUN_ADDR" "Private, after our Vendor ID only.";
+        45058 REDIRECT_ACK "REDIR_ACK" "Private, after our Vendor ID only.";
+        45059 REDIRECT_HINTS "REDIR_HINTS" "Private, after our Vendor ID only.";
+        45060 KEEP_INNER_ADDRESS "KEEP_ADDR" "Private, after our Vendor ID only.";
+    }
+}
+
+impl NotifyType {
+    const FIRST_STATUS: u16 = 16384;
+
+    /// Whether it is an error: unknown ones in a response mean that the request failed, unknown
+    /// status types are ignored.
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        self.0 < Self::FIRST_STATUS
+    }
+
+    /// Whether its data lets whoever reads it act in the peer's name.
+    pub(super) const fn is_secret(self) -> bool {
+        matches!(
+            self,
+            Self::QUICK_CRASH_DETECTION
+                | Self::TICKET_LT_OPAQUE
+                | Self::TICKET_OPAQUE
+                | Self::KEEP_INNER_ADDRESS
+        )
+    }
+}
