@@ -18,6 +18,7 @@ pub mod keymat;
 pub mod prf;
 mod random;
 mod secret;
+pub mod signature;
 pub mod sk_cipher;
 pub mod suite;
 
@@ -28,6 +29,10 @@ pub use keymat::{IkeKeys, KeymatError, Skeyseed, child_keymat, shared_key_auth};
 pub use prf::{Prf, PrfPlusTooLong};
 pub use random::{Random, SystemRandom};
 pub use secret::{Secret, constant_time_eq};
+pub use signature::{
+    KeyType, PrivateKey, PublicKey, SignatureError, SignaturePolicy, SignatureScheme, encode_auth,
+    parse_auth, verify,
+};
 pub use sk_cipher::{SkCipher, SkError};
 pub use suite::{Encryption, Integrity, Suite, SuiteError};
 
