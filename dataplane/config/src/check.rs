@@ -1,9 +1,11 @@
 //! What only shows when everything is read: clashes between parts of the configuration.
 
 use crate::Config;
-use crate::connection::{Child, ChildMode, Connection, StaticSa};
+use crate::child::{Child, ChildMode};
+use crate::connection::Connection;
 use crate::error::ConfigError;
 use crate::key::Secret;
+use crate::static_sa::StaticSa;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -31,6 +33,7 @@ fn full_name(connection: &Connection, child: &Child) -> String {
 impl Config {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_static_sas()?;
+        self.check_negotiated()?;
         let children = self.children_in_order();
         for (_, child) in &children {
             check_families(child)?;
@@ -45,6 +48,26 @@ impl Config {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Names that must exist, and ports that somebody listens at.
+    fn check_negotiated(&self) -> Result<(), ConfigError> {
+        for connection in &self.connections {
+            let Some(ike) = &connection.ike else { continue };
+            let missing =
+                ike.pools.iter().find(|name| self.pools.iter().all(|pool| pool.name != **name));
+            if let Some(name) = missing {
+                let names: Vec<_> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
+                let what = format!("pool {name:?} does not exist");
+                return Err(connection.place.error(what, names.join(", ")));
+            }
+            let ports = [self.ike.port, self.ike.port_nat_t];
+            if !ports.contains(&ike.local_port) {
+                let what = format!("nobody listens at local_port {}", ike.local_port);
+                return Err(connection.place.error(what, format!("{}, {}", ports[0], ports[1])));
+            }
+        }
+        Ok(())
     }
 
     /// The static SAs with whom they belong to.
@@ -117,8 +140,16 @@ impl Config {
     }
 }
 
-/// Every selector must have a partner of its family on the other side.
+/// Every selector must have a partner of its family on the other side; `dynamic` may become
+/// one of either.
 fn check_families(child: &Child) -> Result<(), ConfigError> {
+    let open = |ike: &crate::IkeChild| {
+        let mut selectors = ike.local_ts.iter().chain(&ike.remote_ts);
+        selectors.any(|selector| selector.fixed().is_none())
+    };
+    if child.ike.as_ref().is_some_and(open) {
+        return Ok(());
+    }
     let sides = [
         ("local_ts", &child.local_ts, "remote_ts", &child.remote_ts),
         ("remote_ts", &child.remote_ts, "local_ts", &child.local_ts),
@@ -135,8 +166,10 @@ fn check_families(child: &Child) -> Result<(), ConfigError> {
 }
 
 /// Two children that protect the same traffic at the same priority: which one is a guess.
+/// Negotiated ones may: what each protects is only known when it is narrowed.
 fn check_overlaps(children: &[(&Connection, &Child)]) -> Result<(), ConfigError> {
-    let protecting: Vec<_> = children.iter().filter(|(_, child)| protects(child)).collect();
+    let protecting: Vec<_> =
+        children.iter().filter(|(_, child)| protects(child) && child.ike.is_none()).collect();
     for (index, (connection, child)) in protecting.iter().enumerate() {
         let rest = protecting.get(index + 1..).unwrap_or_default();
         // Children are in the order of priority: equals are neighbours.

@@ -52,6 +52,13 @@ pub struct Place {
 }
 
 impl Place {
+    /// One line about something that is allowed but may not be meant.
+    #[must_use]
+    pub fn warning(&self, what: &str) -> String {
+        let text = format!("{}:{}: {}: {what}", self.file, self.line, self.key);
+        text.replace(char::is_control, "?")
+    }
+
     /// An error at this place.
     #[must_use]
     pub fn error(&self, what: impl Into<String>, allowed: impl Into<String>) -> ConfigError {

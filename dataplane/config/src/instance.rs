@@ -148,7 +148,7 @@ fn text_or(section: &Section<'_>, key: &'static str, default: &str) -> Result<St
     section.find(key).map_or(Ok(default.to_owned()), |item| item.text().map(str::to_owned))
 }
 
-fn directory(
+pub(crate) fn directory(
     section: &Section<'_>,
     key: &'static str,
     default: &str,
@@ -186,7 +186,7 @@ fn power_of_two(
     }
 }
 
-fn choice_or<T: Copy>(
+pub(crate) fn choice_or<T: Copy>(
     section: &Section<'_>,
     key: &'static str,
     default: T,

@@ -56,8 +56,8 @@ pub struct KeySource {
     pub len: usize,
 }
 
-/// No key is longer as text: 36 octets are 72 digits.
-const FILE_MAX: u64 = 4096;
+/// No key is longer as text, 36 octets are 72 digits; a file of secrets holds some thousand.
+const FILE_MAX: u64 = 1 << 20;
 
 impl KeySource {
     /// Reads and checks the key.
@@ -67,21 +67,7 @@ impl KeySource {
     /// text is neither hexadecimal nor `0s` and base64; the length is not the algorithm's;
     /// the key is all zeros.
     pub fn load(&self) -> Result<Secret, ConfigError> {
-        let text = match &self.origin {
-            KeyOrigin::File(path) => {
-                let text = read_key_file(path);
-                text.map_err(|what| {
-                    let allowed = "a regular file of root or the daemon's user, mode 0600 or 0400";
-                    self.place.error(format!("{}: {what}", path.display()), allowed)
-                })?
-            }
-            KeyOrigin::Environment(name) => {
-                let value = std::env::var(name).map(Zeroizing::new).map_err(|_| {
-                    self.place.error(format!("environment variable {name} is not set"), "")
-                })?;
-                Zeroizing::new(value.as_bytes().to_vec())
-            }
-        };
+        let text = read_private(&self.origin, &self.place)?;
         let octets = decode(&text).ok_or_else(|| {
             self.place.error("the key is not readable", "hexadecimal digits, 0x…, or 0s and base64")
         })?;
@@ -95,6 +81,34 @@ impl KeySource {
             return Err(self.place.error("the key is all zeros", "random octets"));
         }
         Ok(key)
+    }
+}
+
+/// The text of a private file or of a variable.
+pub(crate) fn read_private(
+    origin: &KeyOrigin,
+    place: &Place,
+) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+    match origin {
+        KeyOrigin::File(path) => read_key_file(path).map_err(|what| {
+            let allowed = "a regular file of root or the daemon's user, mode 0600 or 0400";
+            place.error(format!("{}: {what}", path.display()), allowed)
+        }),
+        KeyOrigin::Environment(name) => {
+            let value = std::env::var(name).map(Zeroizing::new);
+            let value = value
+                .map_err(|_| place.error(format!("environment variable {name} is not set"), ""))?;
+            Ok(Zeroizing::new(value.as_bytes().to_vec()))
+        }
+    }
+}
+
+/// A secret's text: `0x` and hexadecimal digits, `0s` and base64, or the octets themselves.
+pub(crate) fn secret_octets(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    if text.starts_with(b"0x") || text.starts_with(b"0s") {
+        decode(text)
+    } else {
+        Some(Zeroizing::new(text.to_vec()))
     }
 }
 
@@ -116,8 +130,9 @@ fn read_key_file(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, String> {
         return Err(format!("belongs to user {}", metadata.uid()));
     }
     // Room for all of it at once: growing would leave copies behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(FILE_MAX as usize + 1));
-    file.take(FILE_MAX + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
+    let most = metadata.len().min(FILE_MAX) + 1;
+    let mut text = Zeroizing::new(Vec::with_capacity(most as usize));
+    file.take(most).read_to_end(&mut text).map_err(|error| error.to_string())?;
     if text.len() as u64 > FILE_MAX {
         return Err("longer than any key".to_owned());
     }
@@ -230,7 +245,7 @@ mod tests {
         write("secret!!", 0o600);
         let text = source(&file).load().expect_err("not hex").to_string();
         assert!(!text.contains("secret"), "{text}");
-        write(&"0".repeat(5000), 0o600);
+        write(&"0".repeat((1 << 20) + 1), 0o600);
         refused(&file, "longer than any key");
         let fifo = directory.join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");

@@ -6,11 +6,22 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+/// Where a line of a translated text comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file as it was named.
+    pub file: String,
+    /// Line, from 1; 0 if it has none.
+    pub line: usize,
+}
+
 /// The text and its name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) file: &'a str,
     pub(crate) text: &'a str,
+    /// Of each line, if the text is a translation.
+    pub(crate) origins: &'a [Origin],
 }
 
 impl Source<'_> {
@@ -18,11 +29,15 @@ impl Source<'_> {
     pub(crate) fn place(&self, span: &Range<usize>, key: &str) -> Place {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place {
-            file: self.file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
-            key: key.to_owned(),
+        let index = before.matches('\n').count();
+        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+        let key = key.to_owned();
+        match self.origins.get(index) {
+            // The columns of a translation are nobody's.
+            Some(Origin { file, line }) => {
+                Place { file: file.clone(), line: *line, column: 1, key }
+            }
+            None => Place { file: self.file.to_owned(), line: index + 1, column, key },
         }
     }
 }
@@ -34,6 +49,8 @@ pub(crate) struct Section<'a> {
     table: Option<&'a DeTable<'a>>,
     span: Range<usize>,
     asked: RefCell<Vec<&'static str>>,
+    /// Known, but not worth recommending.
+    tolerated: RefCell<Vec<String>>,
 }
 
 /// One value.
@@ -53,6 +70,7 @@ impl<'a> Section<'a> {
             table: Some(table),
             span: 0..0,
             asked: RefCell::default(),
+            tolerated: RefCell::default(),
         }
     }
 
@@ -65,6 +83,40 @@ impl<'a> Section<'a> {
         self.asked.borrow_mut().push(key);
         let value = self.table?.get(key)?;
         Some(Item { source: self.source, key: self.qualified(key), value })
+    }
+
+    /// The same for a key that is not named where keys are listed.
+    pub(crate) fn find_quietly(&self, key: &str) -> Option<Item<'a>> {
+        let value = self.table?.get(key)?;
+        self.tolerated.borrow_mut().push(key.to_owned());
+        Some(Item { source: self.source, key: self.qualified(key), value })
+    }
+
+    /// Whether there are no other keys than these.
+    pub(crate) fn has_only(&self, keys: &[&str]) -> bool {
+        let mut names = self.table.into_iter().flatten();
+        names.all(|(name, _)| keys.contains(&name.get_ref().as_ref()))
+    }
+
+    /// The values whose names begin with a prefix, in the order of the file. All are known.
+    pub(crate) fn keys_with_prefix(&self, prefix: &'static str) -> Vec<Item<'a>> {
+        self.asked.borrow_mut().push(prefix);
+        let named = self.named().into_iter().filter(|(name, _)| name.starts_with(prefix));
+        let mut items = Vec::new();
+        for (name, item) in named {
+            self.tolerated.borrow_mut().push(name);
+            items.push(item);
+        }
+        items
+    }
+
+    /// The tables whose names begin with a prefix, in the order of the file. All are known.
+    pub(crate) fn sections_with_prefix(&self, prefix: &'static str) -> Vec<(String, Item<'a>)> {
+        self.asked.borrow_mut().push(prefix);
+        let mut named = self.named();
+        named.retain(|(name, item)| name.starts_with(prefix) && item.is_table());
+        self.tolerated.borrow_mut().extend(named.iter().map(|(name, _)| name.clone()));
+        named
     }
 
     /// The value of a key that must be there.
@@ -87,6 +139,7 @@ impl<'a> Section<'a> {
                 table: None,
                 span: self.span.clone(),
                 asked: RefCell::default(),
+                tolerated: RefCell::default(),
             }),
         }
     }
@@ -104,13 +157,18 @@ impl<'a> Section<'a> {
 
     /// To be called when all keys have been asked for: refuses the others.
     pub(crate) fn finish(self) -> Result<(), ConfigError> {
-        let asked = self.asked.borrow();
+        let (mut asked, tolerated) = (self.asked.borrow().clone(), self.tolerated.borrow());
+        let mut seen = std::collections::HashSet::new();
+        asked.retain(|key| seen.insert(*key));
         let unknown = self
             .table
             .into_iter()
             .flatten()
             .map(|(name, _)| name)
-            .filter(|name| !asked.contains(&name.get_ref().as_ref()))
+            .filter(|name| {
+                let name = name.get_ref().as_ref();
+                !asked.contains(&name) && !tolerated.iter().any(|known| known == name)
+            })
             .min_by_key(|name| name.span().start);
         match unknown {
             None => Ok(()),
@@ -144,6 +202,7 @@ impl<'a> Item<'a> {
             table: Some(table),
             span: self.value.span(),
             asked: RefCell::default(),
+            tolerated: RefCell::default(),
         })
     }
 
@@ -167,6 +226,41 @@ impl<'a> Item<'a> {
 
     pub(crate) fn is_integer(&self) -> bool {
         self.value.get_ref().is_integer()
+    }
+
+    fn is_table(&self) -> bool {
+        self.value.get_ref().is_table()
+    }
+
+    /// Whether the value switches something off.
+    pub(crate) fn is_off(&self) -> bool {
+        let value = self.value.get_ref();
+        let off = ["", "no", "0", "none", "auto", "false", "000000"];
+        let empty = value.as_array().is_some_and(|array| array.is_empty());
+        let zero = value.as_integer().is_some_and(|integer| integer.as_str() == "0");
+        // Pulling is what IKEv2 does, whatever the key says.
+        let pull = self.key.ends_with(".pull") && value.as_bool() == Some(true);
+        let word = value.as_str().is_some_and(|word| off.contains(&word));
+        empty || zero || pull || word || value.as_bool() == Some(false)
+    }
+
+    /// A path, which is not yet opened.
+    pub(crate) fn path(&self) -> Result<&'a str, ConfigError> {
+        let path = self.text()?;
+        // A NUL would only be found when the path is used.
+        if path.is_empty() || path.contains('\0') {
+            return Err(self.error("is no path", "a path"));
+        }
+        Ok(path)
+    }
+
+    /// The digits of a number, or a string.
+    pub(crate) fn number_text(&self) -> Option<String> {
+        let value = self.value.get_ref();
+        let integer = value.as_integer().filter(|integer| integer.radix() == 10);
+        let number = integer.map(|integer| integer.as_str());
+        let number = number.or_else(|| value.as_float().map(|float| float.as_str()));
+        number.or_else(|| value.as_str()).map(|text| text.trim().replace('_', ""))
     }
 
     /// An integer within a range.

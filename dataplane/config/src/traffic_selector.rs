@@ -37,6 +37,75 @@ const PROTOCOLS: [(&str, u8); 10] = [
     ("sctp", 132),
 ];
 
+/// A selector as it is written: one that is known, or `dynamic`, which stands for the address
+/// that a side turns out to have, outer or virtual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SelectorPattern {
+    /// Known.
+    Fixed(TrafficSelector),
+    /// The side's own address.
+    Dynamic {
+        /// IP protocol; 0 is any.
+        protocol: u8,
+        /// First port.
+        first_port: u16,
+        /// Last port.
+        last_port: u16,
+    },
+}
+
+impl SelectorPattern {
+    /// All traffic of the side's own address.
+    pub const DYNAMIC: Self = Self::Dynamic { protocol: 0, first_port: 0, last_port: u16::MAX };
+
+    /// Reads a selector.
+    ///
+    /// # Errors
+    /// What is wrong, without the place.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // The address is thrown away again where it is dynamic.
+        let selector = TrafficSelector::parse(text, Ipv4Addr::UNSPECIFIED.into())?;
+        let addresses = text.split('[').next().unwrap_or_default();
+        if addresses.trim() != "dynamic" {
+            return Ok(Self::Fixed(selector));
+        }
+        let TrafficSelector { protocol, first_port, last_port, .. } = selector;
+        Ok(Self::Dynamic { protocol, first_port, last_port })
+    }
+
+    /// The selector, if it is known.
+    #[must_use]
+    pub fn fixed(&self) -> Option<TrafficSelector> {
+        match self {
+            Self::Fixed(selector) => Some(*selector),
+            Self::Dynamic { .. } => None,
+        }
+    }
+
+    /// The selector with `own` for `dynamic`.
+    #[must_use]
+    pub fn resolve(&self, own: IpAddr) -> TrafficSelector {
+        match *self {
+            Self::Fixed(selector) => selector,
+            Self::Dynamic { protocol, first_port, last_port } => {
+                TrafficSelector { protocol, first_port, last_port, ..TrafficSelector::host(own) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for SelectorPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(selector) => selector.fmt(f),
+            Self::Dynamic { .. } => {
+                f.write_str("dynamic")?;
+                self.resolve(Ipv4Addr::UNSPECIFIED.into()).fmt_qualifier(f)
+            }
+        }
+    }
+}
+
 fn address(text: &str) -> Result<IpAddr, String> {
     text.trim().parse().map_err(|_| format!("{text:?} is no IP address"))
 }
@@ -101,16 +170,36 @@ impl TrafficSelector {
     }
 
     fn network(network: IpAddr, length: &str) -> Result<Self, String> {
-        let bits: u32 = if network.is_ipv6() { 128 } else { 32 };
-        let length = length.parse::<u32>().ok().filter(|length| *length <= bits);
+        let selector = Self::network_of(network, length)?;
+        if selector.first != to_number(network) {
+            return Err(format!("{network}/{} has bits set past the prefix", length.trim()));
+        }
+        Ok(selector)
+    }
+
+    /// The network around an address.
+    pub(crate) fn network_of(address: IpAddr, length: &str) -> Result<Self, String> {
+        let bits: u32 = if address.is_ipv6() { 128 } else { 32 };
+        let length = length.trim().parse::<u32>().ok().filter(|length| *length <= bits);
         let length = length.ok_or_else(|| format!("the prefix length is not 0 to {bits}"))?;
         let host_bits = bits - length;
         let mask = u128::MAX.checked_shr(128 - host_bits).unwrap_or(0);
-        let number = to_number(network);
-        if number & mask != 0 {
-            return Err(format!("{network}/{length} has bits set past the prefix"));
-        }
-        Ok(Self { last: number | mask, ..Self::host(network) })
+        let number = to_number(address);
+        Ok(Self { first: number & !mask, last: number | mask, ..Self::host(address) })
+    }
+
+    /// First and last address.
+    #[must_use]
+    pub fn bounds(&self) -> (IpAddr, IpAddr) {
+        (from_number(self.first, self.ipv6), from_number(self.last, self.ipv6))
+    }
+
+    pub(crate) fn numbers(&self) -> (u128, u128) {
+        (self.first, self.last)
+    }
+
+    pub(crate) fn address_of(number: u128, ipv6: bool) -> IpAddr {
+        from_number(number, ipv6)
     }
 
     fn qualify(&mut self, qualifier: &str) -> Result<(), String> {
@@ -214,6 +303,13 @@ impl fmt::Display for TrafficSelector {
                 from_number(self.last, self.ipv6)
             )?,
         }
+        self.fmt_qualifier(f)
+    }
+}
+
+impl TrafficSelector {
+    /// `[tcp/80]`, if there is a protocol.
+    fn fmt_qualifier(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let any_port = (self.first_port, self.last_port) == (0, u16::MAX);
         if self.protocol == 0 && any_port {
             return Ok(());
