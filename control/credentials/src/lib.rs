@@ -1,2 +1,28 @@
 //! Identities, certificates, keys and shared secrets of IKE peers.
+//!
+//! Octets and text come in, answers go out: nothing here opens a file or a socket, reads a
+//! clock or follows an address found in a certificate. The caller reads files and says what
+//! time it is. Everything that a peer can send has a ceiling, and an error says what was
+//! refused and why, in text that is safe to log.
+//!
+//! - [`Identity`], [`IdentityPattern`]: who a peer says it is, and whom a configuration
+//!   accepts (RFC 7296 §3.5).
+//! - [`AuthMethod`]: how a round of authentication may be done, in the words of swanctl.
+//! - [`SharedSecrets`]: pre-shared keys, EAP passwords and post-quantum keys by identity.
 #![forbid(unsafe_code)]
+
+mod auth_method;
+mod distinguished_name;
+mod escape;
+mod identity;
+mod shared_secret;
+
+pub use auth_method::{
+    AuthMethod, AuthMethodError, EapKind, Hash, KeyKind, Padding, SchemeRule, SignatureRules,
+};
+pub use escape::Escaped;
+pub use identity::pattern::{IdentityMatch, IdentityPattern};
+pub use identity::{Identity, IdentityError, IdentityKind};
+pub use shared_secret::{
+    SecretText, SecretTextError, SharedSecret, SharedSecretKind, SharedSecrets,
+};
