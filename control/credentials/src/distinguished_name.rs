@@ -5,7 +5,7 @@
 use crate::escape::is_plain;
 use crate::identity::IdentityError;
 use der::asn1::ObjectIdentifier;
-use der::{Decode, Tag, Tagged};
+use der::{Decode, Encode};
 use std::fmt::Write;
 use x509_cert::name::Name;
 
@@ -38,6 +38,14 @@ const ATTRIBUTES: &[(&str, &str)] = &[
     ("UN", "1.2.840.113549.1.9.2"),
     ("UA", "1.2.840.113549.1.9.8"),
 ];
+
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const UTF8_STRING: u8 = 0x0c;
+const PRINTABLE_STRING: u8 = 0x13;
+const TELETEX_STRING: u8 = 0x14;
+const IA5_STRING: u8 = 0x16;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
 /// Most attributes a name may have.
 const ATTRIBUTES_MAX: usize = 64;
 
@@ -50,11 +58,22 @@ pub(crate) struct Attribute {
 }
 
 impl Attribute {
+    fn decode(from: &x509_cert::attr::AttributeTypeAndValue) -> Result<Self, IdentityError> {
+        let element = from.value.to_der().map_err(|_| IdentityError::DistinguishedName)?;
+        match element.first() {
+            // Tags of more than one octet mean no string type there is.
+            Some(tag) if tag & 0x1f != 0x1f => {
+                Ok(Self { kind: from.oid, tag: *tag, value: from.value.value().to_vec() })
+            }
+            _ => Err(IdentityError::DistinguishedName),
+        }
+    }
+
     /// The value in the form comparisons use: string types are one type and ASCII case does
     /// not matter (RFC 5280 §7.1, without folding of white space).
     fn canonical(&self) -> (ObjectIdentifier, u8, Vec<u8>) {
         if is_string(self.tag) {
-            (self.kind, u8::from(Tag::Utf8String), self.value.to_ascii_lowercase())
+            (self.kind, UTF8_STRING, self.value.to_ascii_lowercase())
         } else {
             (self.kind, self.tag, self.value.clone())
         }
@@ -72,27 +91,17 @@ impl Attribute {
 }
 
 fn is_string(tag: u8) -> bool {
-    [Tag::Utf8String, Tag::PrintableString, Tag::Ia5String, Tag::TeletexString]
-        .into_iter()
-        .any(|string| u8::from(string) == tag)
+    [UTF8_STRING, PRINTABLE_STRING, IA5_STRING, TELETEX_STRING].contains(&tag)
 }
 
 /// The attributes of a DER name, one inner list for each relative name.
 pub(crate) fn decode(der: &[u8]) -> Result<Vec<Vec<Attribute>>, IdentityError> {
     let name = Name::from_der(der).map_err(|_| IdentityError::DistinguishedName)?;
-    if name.is_empty() || name.iter().count() > ATTRIBUTES_MAX {
+    let empty = name.is_empty() || name.iter_rdn().any(|rdn| rdn.is_empty());
+    if empty || name.iter().count() > ATTRIBUTES_MAX {
         return Err(IdentityError::DistinguishedName);
     }
-    let attributes = |rdn: &x509_cert::name::RelativeDistinguishedName| {
-        rdn.iter()
-            .map(|attribute| Attribute {
-                kind: attribute.oid,
-                tag: u8::from(attribute.value.tag()),
-                value: attribute.value.value().to_vec(),
-            })
-            .collect()
-    };
-    Ok(name.iter_rdn().map(attributes).collect())
+    name.iter_rdn().map(|rdn| rdn.iter().map(Attribute::decode).collect()).collect()
 }
 
 /// The form in which two names are equal exactly when their octets are.
@@ -182,9 +191,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u8>, IdentityError> {
     for part in split(text.as_bytes(), separator) {
         let mut rdn = split(part, b'+').map(attribute).collect::<Result<Vec<_>, _>>()?;
         rdn.sort();
-        name.extend(element(u8::from(Tag::Set), &rdn.concat()));
+        name.extend(element(SET, &rdn.concat()));
     }
-    let der = element(u8::from(Tag::Sequence), &name);
+    let der = element(SEQUENCE, &name);
     decode(&der).map(|_| der)
 }
 
@@ -192,7 +201,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u8>, IdentityError> {
 fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut escaped = false;
     text.split(move |octet| {
-        let plain = std::mem::replace(&mut escaped, !escaped && *octet == b'\\');
+        let plain = escaped;
+        escaped = !escaped && *octet == b'\\';
         *octet == separator && !plain
     })
 }
@@ -207,30 +217,29 @@ fn attribute(text: &[u8]) -> Result<Vec<u8>, IdentityError> {
     let oid = ObjectIdentifier::new(oid.map_or(kind, |(_, oid)| oid));
     let oid = oid.map_err(|_| IdentityError::AttributeType(kind.chars().take(40).collect()))?;
     let value = value.get(1..).unwrap_or_default().trim_ascii();
-    let mut out = element(u8::from(Tag::ObjectIdentifier), oid.as_bytes());
+    let mut out = element(OBJECT_IDENTIFIER, oid.as_bytes());
     if let Some(digits) = value.strip_prefix(b"#") {
         out.extend(crate::identity::hex(digits)?);
     } else {
         let value = unescape(value)?;
         out.extend(element(string_tag(&oid, &value), &value));
     }
-    Ok(element(u8::from(Tag::Sequence), &out))
+    Ok(element(SEQUENCE, &out))
 }
 
 /// The string type strongSwan and OpenSSL would choose too; comparisons do not depend on it.
 fn string_tag(kind: &ObjectIdentifier, value: &[u8]) -> u8 {
     let kind = label(kind);
     let printable = |octet: &u8| octet.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(octet);
-    let tag = if (kind == "E" || kind == "DC") && value.is_ascii() {
-        Tag::Ia5String
+    if (kind == "E" || kind == "DC") && value.is_ascii() {
+        IA5_STRING
     } else if value.iter().all(printable) {
-        Tag::PrintableString
+        PRINTABLE_STRING
     } else if str::from_utf8(value).is_ok() {
-        Tag::Utf8String
+        UTF8_STRING
     } else {
-        Tag::TeletexString
-    };
-    u8::from(tag)
+        TELETEX_STRING
+    }
 }
 
 fn unescape(text: &[u8]) -> Result<Vec<u8>, IdentityError> {

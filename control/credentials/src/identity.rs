@@ -104,7 +104,7 @@ impl fmt::Display for IdentityError {
 impl std::error::Error for IdentityError {}
 
 /// One identity.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Identity {
     kind: IdentityKind,
     data: Vec<u8>,
@@ -215,12 +215,8 @@ impl Identity {
         }
         let address = || IdentityError::Address(value.chars().take(64).collect());
         match kind {
-            IdentityKind::Ipv4 => {
-                of(&value.parse::<Ipv4Addr>().map_err(|_| address())?.octets())
-            }
-            IdentityKind::Ipv6 => {
-                of(&value.parse::<Ipv6Addr>().map_err(|_| address())?.octets())
-            }
+            IdentityKind::Ipv4 => of(&value.parse::<Ipv4Addr>().map_err(|_| address())?.octets()),
+            IdentityKind::Ipv6 => of(&value.parse::<Ipv6Addr>().map_err(|_| address())?.octets()),
             IdentityKind::DistinguishedName => of(&distinguished_name::parse(value)?),
             IdentityKind::GeneralName => Err(IdentityError::Hex),
             IdentityKind::Fqdn
@@ -302,6 +298,12 @@ impl Ord for Identity {
     }
 }
 
+impl fmt::Debug for Identity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Identity({:?}, {self})", self.kind)
+    }
+}
+
 /// One line of harmless text; a kind that the text alone would not tell has a prefix.
 impl fmt::Display for Identity {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -315,9 +317,7 @@ impl fmt::Display for Identity {
             IdentityKind::Fqdn => write!(out, "fqdn:{shown}"),
             IdentityKind::Rfc822 if plain_mail(&self.data) => write!(out, "{shown}"),
             IdentityKind::Rfc822 => write!(out, "email:{shown}"),
-            IdentityKind::DistinguishedName => {
-                out.write_str(&distinguished_name::text(&self.data))
-            }
+            IdentityKind::DistinguishedName => out.write_str(&distinguished_name::text(&self.data)),
             IdentityKind::GeneralName => {
                 out.write_str("asn1gn:#")?;
                 self.data.iter().try_for_each(|octet| write!(out, "{octet:02x}"))

@@ -24,5 +24,6 @@ pub use escape::Escaped;
 pub use identity::pattern::{IdentityMatch, IdentityPattern};
 pub use identity::{Identity, IdentityError, IdentityKind};
 pub use shared_secret::{
-    SecretText, SecretTextError, SharedSecret, SharedSecretKind, SharedSecrets,
+    SECRET_OCTETS_MAX, SecretTextError, SharedSecret, SharedSecretKind, SharedSecrets,
+    secret_from_text,
 };

@@ -129,8 +129,8 @@ impl IdentityPattern {
             Form::Name(pattern, _) => match_name(pattern, identity),
             Form::Addresses(first, last) => {
                 let address = identity.address()?;
-                let fits = first.is_ipv4() == address.is_ipv4()
-                    && (*first..=*last).contains(&address);
+                let fits =
+                    first.is_ipv4() == address.is_ipv4() && (*first..=*last).contains(&address);
                 fits.then_some(IdentityMatch::Wildcard(u8::MAX - 1))
             }
         }
