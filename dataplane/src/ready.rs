@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use xswan_aead::{Backend, Keymat};
+use xswan_aead::{AesKeyLen, Backend, Hmac, Keymat};
 use xswan_esp::ecn::{DfEncap, DscpDecap, DscpEncap, EcnEncap};
 use xswan_esp::lifetime::{Lifetime, Limit};
 use xswan_esp::replay::{MIN_WINDOW, ReplayWindow};
-use xswan_esp::sa::{self, InboundSa, OutboundSa, PeerAddress, Tfc, UdpPorts};
+use xswan_esp::sa::{self, EncapPolicy, InboundSa, OutboundSa, PeerAddress, Tfc, UdpPorts};
 use xswan_esp::sequence::SequenceSpace;
 use xswan_pipeline::engine::{Inbound, Outbound};
 use xswan_sa_api::{
@@ -47,6 +47,10 @@ pub fn inbound(
     let settings = sa::InboundConfig {
         mode: mode(config.mode),
         encap: config.encap.map(ports),
+        encap_policy: match config.flags.any_encap {
+            true => EncapPolicy::Either,
+            false => EncapPolicy::Exact,
+        },
         peer_address: match config.flags.any_source {
             true => PeerAddress::AnyAuthenticated,
             false => PeerAddress::Exact,
@@ -126,24 +130,26 @@ pub fn outbound(
 }
 
 fn keymat(algorithm: Algorithm, octets: &[u8]) -> Result<Keymat, String> {
-    let algorithm = match algorithm {
+    Keymat::new(cipher_of(algorithm), octets).map_err(|error| error.to_string())
+}
+
+fn cipher_of(algorithm: Algorithm) -> xswan_aead::Algorithm {
+    let cbc = xswan_aead::Algorithm::cbc;
+    match algorithm {
         Algorithm::Aes128Gcm16 => xswan_aead::Algorithm::Aes128Gcm16,
         Algorithm::Aes192Gcm16 => xswan_aead::Algorithm::Aes192Gcm16,
         Algorithm::Aes256Gcm16 => xswan_aead::Algorithm::Aes256Gcm16,
         Algorithm::ChaCha20Poly1305 => xswan_aead::Algorithm::ChaCha20Poly1305,
-        Algorithm::Aes128CbcSha256
-        | Algorithm::Aes192CbcSha256
-        | Algorithm::Aes256CbcSha256
-        | Algorithm::Aes128CbcSha384
-        | Algorithm::Aes192CbcSha384
-        | Algorithm::Aes256CbcSha384
-        | Algorithm::Aes128CbcSha512
-        | Algorithm::Aes192CbcSha512
-        | Algorithm::Aes256CbcSha512 => {
-            return Err(format!("{} is not built in", algorithm.name()));
-        }
-    };
-    Keymat::new(algorithm, octets).map_err(|error| error.to_string())
+        Algorithm::Aes128CbcSha256 => cbc(AesKeyLen::Bits128, Hmac::Sha256),
+        Algorithm::Aes192CbcSha256 => cbc(AesKeyLen::Bits192, Hmac::Sha256),
+        Algorithm::Aes256CbcSha256 => cbc(AesKeyLen::Bits256, Hmac::Sha256),
+        Algorithm::Aes128CbcSha384 => cbc(AesKeyLen::Bits128, Hmac::Sha384),
+        Algorithm::Aes192CbcSha384 => cbc(AesKeyLen::Bits192, Hmac::Sha384),
+        Algorithm::Aes256CbcSha384 => cbc(AesKeyLen::Bits256, Hmac::Sha384),
+        Algorithm::Aes128CbcSha512 => cbc(AesKeyLen::Bits128, Hmac::Sha512),
+        Algorithm::Aes192CbcSha512 => cbc(AesKeyLen::Bits192, Hmac::Sha512),
+        Algorithm::Aes256CbcSha512 => cbc(AesKeyLen::Bits256, Hmac::Sha512),
+    }
 }
 
 const fn mode(mode: Mode) -> sa::Mode {
@@ -178,4 +184,19 @@ fn limits(lifetimes: &Lifetimes) -> (Limit, Limit) {
         time_ms: none(pick(&lifetimes.time_ms)),
     };
     (of(|limit| limit.soft), of(|limit| limit.hard))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_agree_on_the_length_of_every_key() {
+        let ciphers = Algorithm::ALL.map(cipher_of);
+        assert_eq!(ciphers, xswan_aead::Algorithm::ALL);
+        for (algorithm, cipher) in Algorithm::ALL.into_iter().zip(ciphers) {
+            assert_eq!(algorithm.key_len(), cipher.keymat_len(), "{}", algorithm.name());
+            assert_eq!(algorithm.is_aead(), cipher.salt_len() > 0, "{}", algorithm.name());
+        }
+    }
 }

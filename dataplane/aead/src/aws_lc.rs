@@ -15,6 +15,7 @@ impl Cipher {
             Algorithm::Aes192Gcm16 => &AES_192_GCM,
             Algorithm::Aes256Gcm16 => &AES_256_GCM,
             Algorithm::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+            Algorithm::AesCbcHmac { .. } => return None,
         };
         UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new).map(Self)
     }

@@ -2,12 +2,64 @@
 
 use std::fmt;
 
-use xswan_esp::aead::{Aad, Aead, Forged, Nonce, TAG_LEN};
+use xswan_esp::aead::{Aad, Aead, Forged, Nonce, Shape, TAG_LEN};
 use zeroize::Zeroizing;
 
-use crate::{aws_lc, rust_crypto};
+use crate::{aws_lc, cbc_hmac, rust_crypto};
 
-/// The AEAD algorithms offered, all with an ICV of 16 octets.
+/// Length of an AES key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AesKeyLen {
+    /// 128 bits.
+    Bits128,
+    /// 192 bits.
+    Bits192,
+    /// 256 bits.
+    Bits256,
+}
+
+impl AesKeyLen {
+    /// In octets.
+    #[must_use]
+    pub const fn octets(self) -> usize {
+        match self {
+            Self::Bits128 => 16,
+            Self::Bits192 => 24,
+            Self::Bits256 => 32,
+        }
+    }
+}
+
+/// The HMACs offered beside AES-CBC, with the truncations of RFC 4868 section 2.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hmac {
+    /// HMAC-SHA2-256-128.
+    Sha256,
+    /// HMAC-SHA2-384-192.
+    Sha384,
+    /// HMAC-SHA2-512-256.
+    Sha512,
+}
+
+impl Hmac {
+    /// Octets of the key: the hash's output (RFC 4868 section 2.1.1).
+    #[must_use]
+    pub const fn key_len(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// Octets of the ICV: half the hash's output.
+    #[must_use]
+    pub const fn icv_len(self) -> usize {
+        self.key_len() / 2
+    }
+}
+
+/// The algorithms offered: AEADs, all with an ICV of 16 octets, and AES-CBC with an HMAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// AES-GCM-16 with a key of 128 bits.
@@ -18,30 +70,65 @@ pub enum Algorithm {
     Aes256Gcm16,
     /// ChaCha20-Poly1305.
     ChaCha20Poly1305,
+    /// AES-CBC (RFC 3602) with an HMAC (RFC 4868): encrypt, then authenticate.
+    AesCbcHmac {
+        /// The cipher's key.
+        aes: AesKeyLen,
+        /// The integrity algorithm.
+        hmac: Hmac,
+    },
 }
 
 impl Algorithm {
-    /// Every algorithm.
-    pub const ALL: [Self; 4] =
+    /// Every AEAD.
+    pub const AEADS: [Self; 4] =
         [Self::Aes128Gcm16, Self::Aes192Gcm16, Self::Aes256Gcm16, Self::ChaCha20Poly1305];
 
-    /// Length of the key in bytes, the salt not counted.
+    /// Every algorithm.
+    pub const ALL: [Self; 13] = [
+        Self::Aes128Gcm16,
+        Self::Aes192Gcm16,
+        Self::Aes256Gcm16,
+        Self::ChaCha20Poly1305,
+        Self::cbc(AesKeyLen::Bits128, Hmac::Sha256),
+        Self::cbc(AesKeyLen::Bits192, Hmac::Sha256),
+        Self::cbc(AesKeyLen::Bits256, Hmac::Sha256),
+        Self::cbc(AesKeyLen::Bits128, Hmac::Sha384),
+        Self::cbc(AesKeyLen::Bits192, Hmac::Sha384),
+        Self::cbc(AesKeyLen::Bits256, Hmac::Sha384),
+        Self::cbc(AesKeyLen::Bits128, Hmac::Sha512),
+        Self::cbc(AesKeyLen::Bits192, Hmac::Sha512),
+        Self::cbc(AesKeyLen::Bits256, Hmac::Sha512),
+    ];
+
+    /// AES-CBC with an HMAC.
+    #[must_use]
+    pub const fn cbc(aes: AesKeyLen, hmac: Hmac) -> Self {
+        Self::AesCbcHmac { aes, hmac }
+    }
+
+    /// Length of the key in bytes, the salt not counted; of a pair, both keys.
     #[must_use]
     pub const fn key_len(self) -> usize {
         match self {
             Self::Aes128Gcm16 => 16,
             Self::Aes192Gcm16 => 24,
             Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 32,
+            Self::AesCbcHmac { aes, hmac } => aes.octets() + hmac.key_len(),
         }
     }
 
     /// Length of the salt in bytes (RFC 4106 section 8.1, RFC 7634 section 2).
     #[must_use]
     pub const fn salt_len(self) -> usize {
-        4
+        match self {
+            Self::Aes128Gcm16 | Self::Aes192Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 4,
+            Self::AesCbcHmac { .. } => 0,
+        }
     }
 
-    /// Length in bytes of the keying material: key, then salt.
+    /// Length in bytes of the keying material: key, then salt; or the cipher's key, then the
+    /// HMAC's (RFC 7296 section 2.17).
     #[must_use]
     pub const fn keymat_len(self) -> usize {
         self.key_len() + self.salt_len()
@@ -55,6 +142,15 @@ impl Algorithm {
             Self::Aes192Gcm16 => "aes192gcm16",
             Self::Aes256Gcm16 => "aes256gcm16",
             Self::ChaCha20Poly1305 => "chacha20poly1305",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits128, hmac: Hmac::Sha256 } => "aes128-sha256",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits192, hmac: Hmac::Sha256 } => "aes192-sha256",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits256, hmac: Hmac::Sha256 } => "aes256-sha256",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits128, hmac: Hmac::Sha384 } => "aes128-sha384",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits192, hmac: Hmac::Sha384 } => "aes192-sha384",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits256, hmac: Hmac::Sha384 } => "aes256-sha384",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits128, hmac: Hmac::Sha512 } => "aes128-sha512",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits192, hmac: Hmac::Sha512 } => "aes192-sha512",
+            Self::AesCbcHmac { aes: AesKeyLen::Bits256, hmac: Hmac::Sha512 } => "aes256-sha512",
         }
     }
 
@@ -132,19 +228,23 @@ pub struct Keymat {
 }
 
 impl Keymat {
-    /// Takes the last four octets as the salt (RFC 4106 section 8.1).
+    /// Takes the last four octets as the salt where there is one (RFC 4106 section 8.1).
     ///
     /// # Errors
     /// [`KeyError::Length`], [`KeyError::Zero`].
     pub fn new(algorithm: Algorithm, octets: &[u8]) -> Result<Self, KeyError> {
         let expected = algorithm.keymat_len();
         let wrong = KeyError::Length { algorithm, expected, actual: octets.len() };
-        let (key, salt) = octets.split_last_chunk::<4>().ok_or(wrong)?;
         if octets.len() != expected {
             return Err(wrong);
         }
-        refuse_zero(key)?;
-        Ok(Self { algorithm, key: Zeroizing::new(key.to_vec()), salt: Zeroizing::new(*salt) })
+        let (key, salt_octets) = octets.split_at_checked(algorithm.key_len()).ok_or(wrong)?;
+        refuse_zero(algorithm, key)?;
+        let mut salt = Zeroizing::new([0; 4]);
+        for (to, from) in salt.iter_mut().zip(salt_octets) {
+            *to = *from;
+        }
+        Ok(Self { algorithm, key: Zeroizing::new(key.to_vec()), salt })
     }
 
     /// The key for a back-end.
@@ -155,7 +255,7 @@ impl Keymat {
         Key::new(backend, self.algorithm, &self.key)
     }
 
-    /// The salt, for the SA's configuration.
+    /// The salt, for the SA's configuration; zeros where there is none.
     #[must_use]
     pub fn salt(&self) -> [u8; 4] {
         *self.salt
@@ -181,19 +281,32 @@ impl fmt::Debug for Keymat {
     }
 }
 
-fn refuse_zero(key: &[u8]) -> Result<(), KeyError> {
-    if key.iter().fold(0, |any, byte| any | byte) == 0 { Err(KeyError::Zero) } else { Ok(()) }
+/// Each key of a pair must be one.
+fn refuse_zero(algorithm: Algorithm, key: &[u8]) -> Result<(), KeyError> {
+    let first_len = match algorithm {
+        Algorithm::AesCbcHmac { aes, .. } => aes.octets(),
+        Algorithm::Aes128Gcm16
+        | Algorithm::Aes192Gcm16
+        | Algorithm::Aes256Gcm16
+        | Algorithm::ChaCha20Poly1305 => key.len(),
+    };
+    let is_zero = |key: &[u8]| key.iter().fold(0, |any, byte| any | byte) == 0;
+    let (first, second) = key.split_at_checked(first_len).unwrap_or((key, &[]));
+    let zero = is_zero(first) || (!second.is_empty() && is_zero(second));
+    if zero { Err(KeyError::Zero) } else { Ok(()) }
 }
 
 /// One key, scheduled for one back-end.
 pub struct Key {
     algorithm: Algorithm,
+    backend: Backend,
     cipher: Cipher,
 }
 
 enum Cipher {
     RustCrypto(rust_crypto::Cipher),
     AwsLc(aws_lc::Cipher),
+    CbcHmac(Box<cbc_hmac::Cipher>),
 }
 
 impl Key {
@@ -212,7 +325,7 @@ impl Key {
         if key.len() != expected {
             return Err(KeyError::Length { algorithm, expected, actual: key.len() });
         }
-        refuse_zero(key)?;
+        refuse_zero(algorithm, key)?;
         Self::schedule(backend, algorithm, key)
     }
 
@@ -222,11 +335,15 @@ impl Key {
         algorithm: Algorithm,
         key: &[u8],
     ) -> Result<Self, KeyError> {
-        let cipher = match backend {
-            Backend::RustCrypto => rust_crypto::Cipher::new(algorithm, key).map(Cipher::RustCrypto),
-            Backend::AwsLc => aws_lc::Cipher::new(algorithm, key).map(Cipher::AwsLc),
+        let cipher = match (algorithm, backend) {
+            (Algorithm::AesCbcHmac { aes, hmac }, _) => cbc_hmac::Cipher::new(aes, hmac, key)
+                .map(|cipher| Cipher::CbcHmac(Box::new(cipher))),
+            (_, Backend::RustCrypto) => {
+                rust_crypto::Cipher::new(algorithm, key).map(Cipher::RustCrypto)
+            }
+            (_, Backend::AwsLc) => aws_lc::Cipher::new(algorithm, key).map(Cipher::AwsLc),
         };
-        Ok(Self { algorithm, cipher: cipher.ok_or(KeyError::Refused)? })
+        Ok(Self { algorithm, backend, cipher: cipher.ok_or(KeyError::Refused)? })
     }
 
     /// The algorithm.
@@ -235,13 +352,10 @@ impl Key {
         self.algorithm
     }
 
-    /// The back-end.
+    /// The back-end that was asked for.
     #[must_use]
     pub const fn backend(&self) -> Backend {
-        match self.cipher {
-            Cipher::RustCrypto(_) => Backend::RustCrypto,
-            Cipher::AwsLc(_) => Backend::AwsLc,
-        }
+        self.backend
     }
 
     /// Seals with any nonce and any additional data: for published vectors.
@@ -253,6 +367,7 @@ impl Key {
         let sealed = match &self.cipher {
             Cipher::RustCrypto(cipher) => cipher.seal(nonce, aad, text),
             Cipher::AwsLc(cipher) => cipher.seal(nonce, aad, text),
+            Cipher::CbcHmac(_) => None,
         };
         match sealed {
             Some(value) => *tag = value,
@@ -273,6 +388,7 @@ impl Key {
         let opened = src.split_last_chunk::<TAG_LEN>().and_then(|(text, tag)| match &self.cipher {
             Cipher::RustCrypto(cipher) => cipher.open(nonce, aad, text, tag, dst),
             Cipher::AwsLc(cipher) => cipher.open(nonce, aad, text, tag, dst),
+            Cipher::CbcHmac(_) => None,
         });
         if opened.is_none() {
             // Whatever the library left there: no keystream, no plaintext.
@@ -285,12 +401,32 @@ impl Key {
 
 impl Aead for Key {
     #[inline]
+    fn shape(&self) -> Shape {
+        match &self.cipher {
+            Cipher::RustCrypto(_) | Cipher::AwsLc(_) => Shape::AEAD,
+            Cipher::CbcHmac(cipher) => cipher.shape(),
+        }
+    }
+
+    #[inline]
     fn seal(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) {
+        if let Cipher::CbcHmac(cipher) = &self.cipher {
+            if cipher.seal(nonce, aad, src, dst).is_none() {
+                dst.fill(0);
+            }
+            return;
+        }
         self.seal_octets(nonce.as_bytes(), aad.as_bytes(), src, dst);
     }
 
     #[inline]
     fn open(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) -> Result<(), Forged> {
+        if let Cipher::CbcHmac(cipher) = &self.cipher {
+            return cipher.open(aad, src, dst).ok_or_else(|| {
+                dst.fill(0);
+                Forged
+            });
+        }
         self.open_octets(nonce.as_bytes(), aad.as_bytes(), src, dst)
     }
 }
@@ -312,7 +448,7 @@ mod tests {
                 let len = algorithm.key_len();
                 let zero = Key::new(backend, algorithm, &vec![0; len]);
                 assert_eq!(zero.err(), Some(KeyError::Zero));
-                for wrong in (0..64).filter(|&wrong| wrong != len) {
+                for wrong in (0..128).filter(|&wrong| wrong != len) {
                     let refused = Key::new(backend, algorithm, &vec![7; wrong]).err();
                     assert!(matches!(refused, Some(KeyError::Length { .. })), "{wrong}");
                 }

@@ -1,15 +1,17 @@
-//! Ciphers for ESP: AES-GCM-16 (RFC 4106) and ChaCha20-Poly1305 (RFC 7634).
+//! Ciphers for ESP: AES-GCM-16 (RFC 4106), ChaCha20-Poly1305 (RFC 7634), and AES-CBC with
+//! HMAC-SHA2 (RFC 3602, RFC 4868) for peers that have neither.
 //!
-//! The only crate of the dataplane that links crypto libraries. Two back-ends, one file each,
-//! behind [`xswan_esp::aead::Aead`]; both pass the same vectors and are compared with each
-//! other packet by packet. A [`Key`] cannot be printed, copied or read back, and is wiped
+//! The only crate of the dataplane that links crypto libraries. Two back-ends for AEADs, one
+//! file each, behind [`xswan_esp::aead::Aead`]; both pass the same vectors and are compared with
+//! each other packet by packet. AES-CBC with HMAC is there once, whatever back-end is asked for. A [`Key`] cannot be printed, copied or read back, and is wiped
 //! when dropped.
 #![forbid(unsafe_code)]
 
 mod aws_lc;
+mod cbc_hmac;
 mod key;
 mod rust_crypto;
 #[cfg(test)]
 mod vectors;
 
-pub use key::{Algorithm, Backend, Key, KeyError, Keymat};
+pub use key::{AesKeyLen, Algorithm, Backend, Hmac, Key, KeyError, Keymat};

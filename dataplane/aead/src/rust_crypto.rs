@@ -27,6 +27,7 @@ impl Cipher {
             Algorithm::Aes192Gcm16 => Self::Aes192(boxed(key)?),
             Algorithm::Aes256Gcm16 => Self::Aes256(boxed(key)?),
             Algorithm::ChaCha20Poly1305 => Self::ChaCha20(boxed(key)?),
+            Algorithm::AesCbcHmac { .. } => return None,
         })
     }
 

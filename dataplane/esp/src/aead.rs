@@ -7,10 +7,56 @@
 
 use core::fmt;
 
-/// Length of the integrity check value in bytes; the only one offered (RFC 4106 section 6).
+/// Length of an AEAD's integrity check value in bytes; the only one offered (RFC 4106 section
+/// 6), and the shortest of any cipher.
 pub const TAG_LEN: usize = 16;
-/// Length of the explicit IV in bytes (RFC 4106 section 3.1, RFC 7634 section 2).
+/// Length of an AEAD's explicit IV in bytes (RFC 4106 section 3.1, RFC 7634 section 2).
 pub const IV_LEN: usize = 8;
+
+/// What of a packet is the cipher's.
+///
+/// ```text
+/// AEAD          SPI SEQ │ IV (ESP writes it) ║ payload │ trailer │ ICV
+/// CBC and HMAC  SPI SEQ ║ IV (the cipher writes it) │ payload │ trailer │ ICV
+/// ```
+///
+/// The cipher is given what is right of the double line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Octets of IV that are a counter, which ESP writes: [`IV_LEN`] or 0.
+    pub counter_len: u8,
+    /// Octets of IV that the cipher writes itself.
+    pub own_iv_len: u8,
+    /// The ciphertext is a multiple of so many octets; 1 if any length will do.
+    pub block_len: u8,
+    /// Octets of the integrity check value.
+    pub icv_len: u8,
+}
+
+impl Shape {
+    /// That of every AEAD (RFC 4106, RFC 7634).
+    #[expect(clippy::cast_possible_truncation, reason = "16 and 8")]
+    pub const AEAD: Self =
+        Self { counter_len: IV_LEN as u8, own_iv_len: 0, block_len: 1, icv_len: TAG_LEN as u8 };
+
+    /// Octets in front of the payload that are not the ESP header, and behind the trailer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn overhead(self) -> usize {
+        // Three octets cannot overflow.
+        (self.counter_len as usize)
+            .saturating_add(self.own_iv_len as usize)
+            .saturating_add(self.icv_len as usize)
+    }
+
+    /// Payload and trailer are padded to a multiple of this, a power of two: the block, and
+    /// at least four octets (RFC 4303 section 2.4).
+    #[inline(always)]
+    #[must_use]
+    pub const fn alignment(self) -> usize {
+        if self.block_len > 4 { self.block_len as usize } else { 4 }
+    }
+}
 
 /// A nonce: four octets of salt and the eight octets of the packet's IV.
 #[derive(Clone, Copy)]
@@ -86,15 +132,23 @@ impl fmt::Display for Forged {
     }
 }
 
-/// One key of one AEAD algorithm.
+/// One key of one AEAD algorithm, or of a cipher and an HMAC that together do as much.
 pub trait Aead {
+    /// What of a packet is the cipher's.
+    #[inline(always)]
+    fn shape(&self) -> Shape {
+        Shape::AEAD
+    }
+
     /// Seals `src` followed by the trailer that already lies in `dst`.
     ///
-    /// `dst` is `src.len()` bytes of any content, then the trailer in clear, then
-    /// [`TAG_LEN`] bytes of any content. Afterwards it is ciphertext and tag.
+    /// `dst` is the cipher's own IV of any content, if it has one, `src.len()` bytes of any
+    /// content, then the trailer in clear, then the tag of any content. Afterwards it is IV,
+    /// ciphertext and tag.
     fn seal(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]);
 
-    /// Opens `src`, ciphertext and tag, into `dst`, which is [`TAG_LEN`] bytes shorter.
+    /// Opens `src`, IV of the cipher's own, ciphertext and tag, into `dst`, which is shorter by
+    /// IV and tag.
     ///
     /// # Errors
     /// [`Forged`] if the tag does not match; then `dst` holds only zeros.
@@ -103,6 +157,11 @@ pub trait Aead {
 
 /// Ciphers are shared by reference too.
 impl<A: Aead + ?Sized> Aead for &A {
+    #[inline(always)]
+    fn shape(&self) -> Shape {
+        (**self).shape()
+    }
+
     #[inline(always)]
     fn seal(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) {
         (**self).seal(nonce, aad, src, dst);

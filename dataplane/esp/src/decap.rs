@@ -10,7 +10,7 @@ use core::ops::Range;
 use xswan_wire::layers::{self, Addresses, Layers};
 use xswan_wire::{Bytes, DropReason, esp, ipv4, ipv6};
 
-use crate::aead::{Aad, Aead, IV_LEN, Nonce, TAG_LEN};
+use crate::aead::{Aad, Aead, IV_LEN, Nonce};
 use crate::ecn;
 use crate::encap::rewrite_header;
 use crate::outer::Outer;
@@ -157,13 +157,16 @@ pub fn prepare<A, S: AsRef<[u64]> + AsMut<[u64]>>(
     let moved = check_outer(sa, outer)?;
     let candidate = sa.replay.check(outer.seq_low)?;
     let iv_from = outer.esp_offset.saturating_add(esp::HEADER_LEN);
+    // There are as many octets in any case; they mean nothing to a cipher with its own IV.
     let iv: [u8; IV_LEN] = packet.read(iv_from).ok_or(DropReason::Runt)?;
-    let sealed = iv_from.saturating_add(IV_LEN)..outer.end;
+    let sealed = iv_from.saturating_add(usize::from(sa.shape.counter_len))..outer.end;
+    let not_plain = usize::from(sa.shape.own_iv_len).saturating_add(sa.shape.icv_len.into());
+    let block_len = usize::from(sa.shape.block_len);
     let plain_len = sealed
         .end
         .checked_sub(sealed.start)
-        .and_then(|len| len.checked_sub(TAG_LEN))
-        .filter(|&len| len >= 2 && packet.len() >= outer.end)
+        .and_then(|len| len.checked_sub(not_plain))
+        .filter(|&len| len >= 2 && len.is_multiple_of(block_len) && packet.len() >= outer.end)
         .ok_or(DropReason::Runt)?;
     let header_len = match sa.mode {
         Mode::Tunnel => 0,

@@ -16,7 +16,7 @@ use core::ops::Range;
 use xswan_wire::layers::{self, Addresses, ESP, Layers, UDP};
 use xswan_wire::{Bytes, DropReason, esp, ipv4, ipv6, udp};
 
-use crate::aead::{Aad, Aead, IV_LEN, Nonce, TAG_LEN};
+use crate::aead::{Aad, Aead, IV_LEN, Nonce, Shape};
 use crate::ecn::{self, DfEncap};
 use crate::lifetime::Expiry;
 use crate::sa::{Mode, OutboundSa, Tfc};
@@ -24,10 +24,12 @@ use crate::sequence::LeaseStore;
 
 /// Pad length and next header.
 const TRAILER_LEN: usize = 2;
+
 /// What of ESP is neither payload nor padding, in bytes.
-const FIXED_LEN: usize = esp::HEADER_LEN + IV_LEN + TRAILER_LEN + TAG_LEN;
-/// The ciphertext ends on a multiple of four bytes (RFC 4303 section 2.4).
-const ALIGNMENT: usize = 4;
+#[inline(always)]
+const fn fixed_len(shape: Shape) -> usize {
+    shape.overhead().saturating_add(esp::HEADER_LEN + TRAILER_LEN)
+}
 
 /// A prepared packet that waits for the cipher.
 #[derive(Debug)]
@@ -69,32 +71,37 @@ struct Plan {
 }
 
 impl<A, L: LeaseStore> OutboundSa<A, L> {
-    /// Bytes that an inner packet of `inner_len` grows by, TFC padding apart.
+    /// Bytes that an inner packet of `inner_len` grows by, TFC padding apart; in transport mode
+    /// one without options or extension headers.
     #[must_use]
     pub const fn overhead(&self, inner_len: usize) -> usize {
-        let front = match self.mode {
-            Mode::Tunnel => self.outer_len(),
-            Mode::Transport => self.udp_len(),
+        let (front, payload_len) = match self.mode {
+            Mode::Tunnel => (self.outer_len(), inner_len),
+            Mode::Transport => (self.udp_len(), inner_len.saturating_sub(self.ip_len())),
         };
-        front.saturating_add(FIXED_LEN).saturating_add(pad_len(inner_len))
+        let pad_len = pad_len(payload_len, self.shape);
+        front.saturating_add(fixed_len(self.shape)).saturating_add(pad_len)
     }
 
     /// The longest inner packet whose result is not longer than `path_mtu`: the MTU of the SA.
     ///
     /// ```text
-    /// IPv4 tunnel, raw, 1500: 1446
+    /// IPv4 tunnel, raw, 1500, AES-GCM: 1446; AES-CBC and HMAC-SHA2-256: 1438
     /// ```
     #[must_use]
     pub const fn max_inner(&self, path_mtu: u16) -> u16 {
-        let front = match self.mode {
-            Mode::Tunnel => self.outer_len(),
-            Mode::Transport => self.udp_len(),
+        let alignment = self.shape.alignment();
+        let (front, alignment, slack) = match self.mode {
+            Mode::Tunnel => (self.outer_len(), alignment, 0),
+            // Blocks begin behind the packet's own header, whose length is any multiple of
+            // four: none may be told that it fits and then not.
+            Mode::Transport => (self.udp_len(), 4, alignment.saturating_sub(4)),
         };
-        let rest =
-            (path_mtu as usize).saturating_sub(front.saturating_add(FIXED_LEN - TRAILER_LEN));
-        let aligned = rest & !(ALIGNMENT - 1);
+        let fixed = front.saturating_add(fixed_len(self.shape).saturating_sub(TRAILER_LEN));
+        let rest = (path_mtu as usize).saturating_sub(fixed);
+        let aligned = rest & !alignment.saturating_sub(1);
         #[expect(clippy::cast_possible_truncation, reason = "less than path_mtu")]
-        let len = aligned.saturating_sub(TRAILER_LEN) as u16;
+        let len = aligned.saturating_sub(TRAILER_LEN).saturating_sub(slack) as u16;
         len
     }
 }
@@ -183,7 +190,7 @@ fn plan_tunnel<A, L: LeaseStore>(sa: &OutboundSa<A, L>, layers: &Layers, mtu: u1
         Tfc::PadTo(len) => usize::from(len.min(sa.max_inner(mtu))).saturating_sub(inner_len),
     };
     let next_header = if layers.ip.is_v4() { esp::NEXT_HEADER_IPV4 } else { esp::NEXT_HEADER_IPV6 };
-    Plan::new(0..inner_len, sa.outer_len(), tfc_len, next_header)
+    Plan::new(sa.shape, 0..inner_len, sa.outer_len(), tfc_len, next_header)
 }
 
 fn plan_transport<A, L: LeaseStore>(
@@ -200,15 +207,24 @@ fn plan_transport<A, L: LeaseStore>(
     let place = esp_place(inner).ok_or(DropReason::Malformed)?;
     let next_header = inner.read_u8(place.next_field).ok_or(DropReason::Malformed)?;
     let source = place.offset..layers.ip.total_len as usize;
-    Ok(Plan::new(source, place.offset.saturating_add(sa.udp_len()), 0, next_header))
+    let front_len = place.offset.saturating_add(sa.udp_len());
+    Ok(Plan::new(sa.shape, source, front_len, 0, next_header))
 }
 
 impl Plan {
-    fn new(source: Range<usize>, front_len: usize, tfc_len: usize, next_header: u8) -> Self {
+    fn new(
+        shape: Shape,
+        source: Range<usize>,
+        front_len: usize,
+        tfc_len: usize,
+        next_header: u8,
+    ) -> Self {
         let payload_len = source.end.saturating_sub(source.start).saturating_add(tfc_len);
-        let pad_len = pad_len(payload_len);
-        let total_len =
-            front_len.saturating_add(FIXED_LEN).saturating_add(payload_len).saturating_add(pad_len);
+        let pad_len = pad_len(payload_len, shape);
+        let total_len = front_len
+            .saturating_add(fixed_len(shape))
+            .saturating_add(payload_len)
+            .saturating_add(pad_len);
         Self { source, front_len, tfc_len, pad_len, next_header, total_len }
     }
 }
@@ -301,14 +317,17 @@ where
     // One sender, one counter: as unique as the sequence number (RFC 4106 section 3.1).
     let iv = sa.iv_base.wrapping_add(sequence).to_be_bytes();
     let after_header = plan.front_len.checked_add(esp::HEADER_LEN)?;
-    let sealed_from = after_header.checked_add(IV_LEN)?;
+    let sealed_from = after_header.checked_add(usize::from(sa.shape.counter_len))?;
     esp::Header { spi: sa.spi, sequence: low }.emit(out.get_mut(plan.front_len..)?)?;
-    *out.get_mut(after_header..)?.first_chunk_mut::<IV_LEN>()? = iv;
+    if usize::from(sa.shape.counter_len) == IV_LEN {
+        *out.get_mut(after_header..)?.first_chunk_mut::<IV_LEN>()? = iv;
+    }
 
     let sealed = sealed_from..plan.total_len;
     let payload_len = plan.source.end.checked_sub(plan.source.start)?;
-    let trailer_from = sealed_from.checked_add(payload_len)?;
-    let trailer_to = plan.total_len.checked_sub(TAG_LEN)?;
+    let payload_from = sealed_from.checked_add(usize::from(sa.shape.own_iv_len))?;
+    let trailer_from = payload_from.checked_add(payload_len)?;
+    let trailer_to = plan.total_len.checked_sub(usize::from(sa.shape.icv_len))?;
     write_trailer(out.get_mut(trailer_from..trailer_to)?, &plan)?;
 
     let udp_checksum = match sa.addresses {
@@ -340,10 +359,10 @@ fn write_trailer(trailer: &mut [u8], plan: &Plan) -> Option<()> {
     Some(())
 }
 
-/// Padding bytes for a payload of this many: 0 to 3.
+/// Padding bytes for a payload of this many: 0 to 3, or to 15 for a block cipher.
 #[inline(always)]
-const fn pad_len(payload_len: usize) -> usize {
-    payload_len.wrapping_add(TRAILER_LEN).wrapping_neg() & (ALIGNMENT - 1)
+const fn pad_len(payload_len: usize, shape: Shape) -> usize {
+    payload_len.wrapping_add(TRAILER_LEN).wrapping_neg() & shape.alignment().saturating_sub(1)
 }
 
 /// Where ESP goes into, or was taken out of, a packet's own header chain.
@@ -401,4 +420,4 @@ pub(crate) fn rewrite_header(
     Some(())
 }
 
-const _: () = assert!(FIXED_LEN == 34);
+const _: () = assert!(fixed_len(Shape::AEAD) == 34);

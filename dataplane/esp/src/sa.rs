@@ -8,6 +8,7 @@ use core::fmt;
 use xswan_wire::layers::Addresses;
 use xswan_wire::{DropReason, esp, ipv4, ipv6, udp};
 
+use crate::aead::{Aead, Shape};
 use crate::ecn::{DfEncap, DscpDecap, DscpEncap, EcnAnomaly, EcnEncap};
 use crate::lifetime::{Expiry, Lifetime};
 use crate::replay::ReplayWindow;
@@ -90,10 +91,11 @@ pub struct OutboundSa<A, L> {
     pub(crate) flow_label: u32,
     pub(crate) tfc: Tfc,
     pub(crate) iv_base: u64,
+    pub(crate) shape: Shape,
     cipher: A,
 }
 
-impl<A, L: LeaseStore> OutboundSa<A, L> {
+impl<A: Aead, L: LeaseStore> OutboundSa<A, L> {
     /// Puts an SA together; `now_ms` is when its time starts.
     ///
     /// # Errors
@@ -133,10 +135,13 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
             flow_label: config.flow_label,
             tfc: config.tfc,
             iv_base: config.iv_base,
+            shape: cipher.shape(),
             cipher,
         })
     }
+}
 
+impl<A, L: LeaseStore> OutboundSa<A, L> {
     /// The cipher, for [`crate::encap::seal`].
     #[inline(always)]
     #[must_use]
@@ -214,11 +219,16 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
     /// Length in bytes of what goes in front of ESP in tunnel mode.
     #[inline(always)]
     pub(crate) const fn outer_len(&self) -> usize {
-        let ip = match self.addresses {
+        self.ip_len().saturating_add(self.udp_len())
+    }
+
+    /// Length in bytes of an IP header of the SA's family without options.
+    #[inline(always)]
+    pub(crate) const fn ip_len(&self) -> usize {
+        match self.addresses {
             Addresses::V4 { .. } => ipv4::HEADER_LEN,
             Addresses::V6 { .. } => ipv6::HEADER_LEN,
-        };
-        ip.saturating_add(self.udp_len())
+        }
     }
 
     /// Length in bytes of the UDP header, or 0.
@@ -246,10 +256,11 @@ pub struct InboundSa<A, S> {
     pub(crate) encap_policy: EncapPolicy,
     pub(crate) check_padding: bool,
     pub(crate) dscp: DscpDecap,
+    pub(crate) shape: Shape,
     cipher: A,
 }
 
-impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
+impl<A: Aead, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
     /// Puts an SA together; `now_ms` is when its time starts.
     ///
     /// # Errors
@@ -277,10 +288,13 @@ impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
             encap_policy: config.encap_policy,
             check_padding: config.check_padding,
             dscp: config.dscp,
+            shape: cipher.shape(),
             cipher,
         })
     }
+}
 
+impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
     /// The cipher, for [`crate::decap::open`].
     #[inline(always)]
     #[must_use]

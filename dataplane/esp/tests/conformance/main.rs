@@ -1,6 +1,7 @@
 //! ESP packets in and out, with real ciphers, against a builder that shares no code with them.
 
 #[cfg(test)]
+mod cbc_hmac;
 mod fixture;
 #[cfg(test)]
 mod inbound;

@@ -69,7 +69,7 @@ fn every_shape_arrives_as_it_was_sent() {
 
 #[test]
 fn the_bytes_are_those_of_the_builder() {
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::AEADS {
         let octets: Vec<u8> = (1..=algorithm.key_len() as u8).collect();
         for backend in Backend::ALL {
             for (esn, first) in [(false, 0), (true, 0), (true, (7 << 32) - 20)] {
