@@ -8,8 +8,9 @@
 encrypt and decrypt read {"sa": SA, "sequence": n, "packet": hex} and write
 {"packet": hex} or {"error": text}. SA is
 
-    {"algorithm": "aes128gcm16" | "aes192gcm16" | "aes256gcm16" | "chacha20poly1305",
-     "key": hex of key and salt, "spi": n, "esn": bool, "encap": bool,
+    {"algorithm": "aes128gcm16" | "aes192gcm16" | "aes256gcm16" | "chacha20poly1305"
+                  | "aes128-sha256" and so on: 128, 192, 256 and 256, 384, 512,
+     "key": hex of key and salt, or of the cipher's key and the HMAC's, "spi": n, "esn": bool, "encap": bool,
      "source": address, "destination": address}
 
 live reads a plan:
@@ -24,12 +25,15 @@ gateway and opens the answers: every octet of the inner packet, the padding, the
 the sequence numbers and the uniqueness of the IVs are checked. One JSON object is printed
 at the end. A datagram whose answer does not come is sent again under a new sequence number.
 
-Sealing is scapy's (SecurityAssociation); opening uses the AEADs of python3-cryptography
+Sealing is scapy's (SecurityAssociation); opening uses the ciphers of python3-cryptography
 directly, because scapy 2.5 does not hand back the padding it has removed.
 """
 
+import hashlib
+import hmac
 import ipaddress
 import json
+import os
 import select
 import socket
 import struct
@@ -37,6 +41,7 @@ import sys
 import time
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
@@ -48,6 +53,14 @@ SCAPY_NAMES = {
     "aes192gcm16": "AES-GCM",
     "aes256gcm16": "AES-GCM",
     "chacha20poly1305": "CHACHA20-POLY1305",
+}
+# Octets of the cipher's key.
+CBC_KEYS = {"aes128": 16, "aes192": 24, "aes256": 32}
+# scapy's name, the hash, octets of the ICV (RFC 4868 section 2.3).
+HMACS = {
+    "sha256": ("SHA2-256-128", hashlib.sha256, 16),
+    "sha384": ("SHA2-384-192", hashlib.sha384, 24),
+    "sha512": ("SHA2-512-256", hashlib.sha512, 32),
 }
 NAT_T_PORT = 4500
 ICV_BYTES = 16
@@ -71,11 +84,22 @@ class Sealer:
         v6 = ":" in sa["source"]
         outer = (IPv6 if v6 else IP)(src=sa["source"], dst=sa["destination"])
         self.v6_in_udp = v6 and sa["encap"]
+        secret = bytes.fromhex(sa["key"])
+        self.is_cbc = sa["algorithm"] not in SCAPY_NAMES
+        if self.is_cbc:
+            cipher, mac = sa["algorithm"].split("-")
+            ciphers = {
+                "crypt_algo": "AES-CBC",
+                "crypt_key": secret[: CBC_KEYS[cipher]],
+                "auth_algo": HMACS[mac][0],
+                "auth_key": secret[CBC_KEYS[cipher] :],
+            }
+        else:
+            ciphers = {"crypt_algo": SCAPY_NAMES[sa["algorithm"]], "crypt_key": secret}
         self.association = SecurityAssociation(
             ESP,
             spi=sa["spi"],
-            crypt_algo=SCAPY_NAMES[sa["algorithm"]],
-            crypt_key=bytes.fromhex(sa["key"]),
+            **ciphers,
             tunnel_header=outer,
             nat_t_header=UDP(sport=NAT_T_PORT, dport=NAT_T_PORT) if sa["encap"] else None,
         )
@@ -90,10 +114,18 @@ class Sealer:
         sealed = self.association.encrypt(
             packet,
             seq_num=sequence & 0xFFFFFFFF,
-            iv=struct.pack("!Q", sequence),
+            iv=os.urandom(16) if self.is_cbc else struct.pack("!Q", sequence),
             esn_en=self.sa["esn"],
             esn=sequence >> 32,
         )
+        if self.is_cbc and self.sa["esn"]:
+            # scapy 2.5 signs with the high half in AH only.
+            _, digest, icv_bytes = HMACS[self.sa["algorithm"].split("-")[1]]
+            esp = sealed[ESP]
+            esp.data = esp.data[:-icv_bytes]
+            covered = bytes(esp) + struct.pack("!I", sequence >> 32)
+            icv = hmac.new(self.association.auth_key, covered, digest).digest()
+            esp.data += icv[:icv_bytes]
         if self.sa["encap"]:
             # scapy 2.5 leaves the length as it was before the ESP was put behind it.
             del sealed[UDP].len
@@ -109,25 +141,38 @@ class Opener:
     def __init__(self, sa):
         self.sa = sa
         secret = bytes.fromhex(sa["key"])
-        self.salt = secret[-4:]
-        aead = ChaCha20Poly1305 if sa["algorithm"] == "chacha20poly1305" else AESGCM
-        self.aead = aead(secret[:-4])
+        if sa["algorithm"] in SCAPY_NAMES:
+            self.iv_bytes, self.icv_bytes, self.block = IV_BYTES, ICV_BYTES, 4
+            self.salt = secret[-4:]
+            aead = ChaCha20Poly1305 if sa["algorithm"] == "chacha20poly1305" else AESGCM
+            self.aead = aead(secret[:-4])
+        else:
+            cipher, mac = sa["algorithm"].split("-")
+            _, self.hash, self.icv_bytes = HMACS[mac]
+            self.iv_bytes, self.block, self.aead = 16, 16, None
+            self.cipher = algorithms.AES(secret[: CBC_KEYS[cipher]])
+            self.mac_key = secret[CBC_KEYS[cipher] :]
         self.ivs = set()
         self.top = 0
 
     def open(self, packet, fresh=True):
         """The inner packet; `fresh` also demands a rising sequence and an unused IV."""
         esp = self.outer(packet)
-        if len(esp) < 8 + IV_BYTES + 2 + ICV_BYTES or len(esp) % 4 != 0:
+        text_len = len(esp) - 8 - self.iv_bytes - self.icv_bytes
+        # An AEAD's text ends on a multiple of four, with no multiple of a block asked for.
+        if text_len < 2 or text_len % self.block != 0:
             raise Mismatch(f"ESP of {len(esp)} bytes")
         spi, low = struct.unpack("!II", esp[:8])
         if spi != self.sa["spi"]:
             raise Mismatch(f"SPI {spi:#x}")
-        iv = esp[8 : 8 + IV_BYTES]
+        iv = esp[8 : 8 + self.iv_bytes]
         high = 0
-        aad = struct.pack("!III", spi, high, low) if self.sa["esn"] else esp[:8]
         try:
-            plain = self.aead.decrypt(self.salt + iv, esp[8 + IV_BYTES :], aad)
+            if self.aead is None:
+                plain = self.cbc(esp, iv, high)
+            else:
+                aad = struct.pack("!III", spi, high, low) if self.sa["esn"] else esp[:8]
+                plain = self.aead.decrypt(self.salt + iv, esp[8 + IV_BYTES :], aad)
         except InvalidTag:
             raise Mismatch("the integrity check value does not match") from None
         if fresh:
@@ -147,6 +192,15 @@ class Opener:
         if next_header != {4: 4, 6: 41}.get(inner[0] >> 4 if inner else 0):
             raise Mismatch(f"next header {next_header}")
         return inner
+
+    def cbc(self, esp, iv, high):
+        """RFC 4303 section 2.2.1: the high half is at the end of what is authenticated."""
+        covered = esp[: -self.icv_bytes] + (struct.pack("!I", high) if self.sa["esn"] else b"")
+        icv = hmac.new(self.mac_key, covered, self.hash).digest()[: self.icv_bytes]
+        if icv != esp[-self.icv_bytes :]:
+            raise InvalidTag
+        decryptor = Cipher(self.cipher, modes.CBC(iv)).decryptor()
+        return decryptor.update(esp[8 + self.iv_bytes : -self.icv_bytes]) + decryptor.finalize()
 
     def outer(self, packet):
         """Checks the outer headers and returns what is ESP."""
