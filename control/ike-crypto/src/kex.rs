@@ -155,3 +155,6 @@ const fn check_len(group: Group, expected: usize, peer: &[u8]) -> Result<(), KeE
         Err(KeError::Length { group, expected, actual: peer.len() })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -253,3 +253,6 @@ pub fn shared_key_auth(prf: Prf, secret: &[u8], signed_octets: &[&[u8]]) -> Secr
     let key = prf.compute(secret, &[b"Key Pad for IKEv2"]);
     prf.compute(key.as_bytes(), signed_octets)
 }
+
+#[cfg(test)]
+mod tests;

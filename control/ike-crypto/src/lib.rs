@@ -18,6 +18,7 @@ pub mod keymat;
 pub mod prf;
 mod random;
 mod secret;
+pub mod self_test;
 pub mod signature;
 pub mod sk_cipher;
 pub mod suite;
@@ -29,6 +30,7 @@ pub use keymat::{IkeKeys, KeymatError, Skeyseed, child_keymat, shared_key_auth};
 pub use prf::{Prf, PrfPlusTooLong};
 pub use random::{Random, SystemRandom};
 pub use secret::{Secret, constant_time_eq};
+pub use self_test::{SelfTestError, self_test};
 pub use signature::{
     KeyType, PrivateKey, PublicKey, SignatureError, SignaturePolicy, SignatureScheme, encode_auth,
     parse_auth, verify,
@@ -42,11 +44,17 @@ mod testing {
 
     /// Panics on anything but pairs of hexadecimal digits and white space.
     pub(crate) fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u32> = text
-            .chars()
-            .filter_map(|c| (!c.is_whitespace()).then(|| c.to_digit(16).unwrap()))
-            .collect();
+        let digits = text.chars().filter(|c| !c.is_whitespace());
+        let digits: Vec<u32> = digits.map(|c| c.to_digit(16).unwrap()).collect();
         assert!(digits.len().is_multiple_of(2));
         digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+    }
+
+    /// A known answer of `fixtures/vectors.txt`, which another implementation computed.
+    pub(crate) fn vector(name: &str) -> Vec<u8> {
+        let line = include_str!("../fixtures/vectors.txt")
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+        hex(line.unwrap_or_else(|| panic!("no vector {name}")))
     }
 }

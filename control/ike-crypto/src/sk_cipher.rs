@@ -395,3 +395,6 @@ fn cbc_open(
         | Encryption::ChaCha20Poly1305 => Err(SkError::KeyLength),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,8 +45,9 @@ pub(super) fn agree(group: Group, private: &PrivateValue, peer: &[u8]) -> Result
     let secret = agreement::agree(&private.0, peer, KeError::Value { group }, |octets| {
         Ok(Secret::from_slice(octets))
     })?;
-    // A point of small order gives zero (RFC 7748 section 6.1, RFC 8031 section 3.1).
-    if constant_time_eq(secret.as_bytes(), &vec![0; secret.len()]) {
+    // A point of small order gives zero (RFC 7748 section 6.1, RFC 8031 section 3.1). The NIST
+    // curves have none, and an x of zero is as good as another.
+    if group == Group::Curve25519 && constant_time_eq(secret.as_bytes(), &vec![0; secret.len()]) {
         return Err(KeError::Value { group });
     }
     Ok(secret)
