@@ -56,13 +56,7 @@ impl Client {
             }
             Event::Fragment if started => Ok(ACKNOWLEDGEMENT.to_vec()),
             Event::Flight if started => self.answer(),
-            Event::Refused(reason) if started => match self.session.next_packet()? {
-                Some(alert) => {
-                    self.state = State::Dying(reason);
-                    Ok(alert)
-                }
-                None => Err(reason),
-            },
+            Event::Refused(reason) if started => self.die(reason),
             Event::Start
             | Event::Acknowledged
             | Event::Fragment
@@ -86,6 +80,16 @@ impl Client {
                 _ => return Err(Reason::Malformed("data inside EAP-TLS")),
             }
         }
+        Ok(self.session.next_packet()?.unwrap_or_else(|| ACKNOWLEDGEMENT.to_vec()))
+    }
+
+    /// Says why in an alert, or takes note of the server's: it has the last word, EAP-Failure
+    /// (RFC 5216 §2.1.3).
+    fn die(&mut self, reason: Reason) -> Result<Vec<u8>, Reason> {
+        if let State::Dying(earlier) = &self.state {
+            return Err(earlier.clone());
+        }
+        self.state = State::Dying(reason);
         Ok(self.session.next_packet()?.unwrap_or_else(|| ACKNOWLEDGEMENT.to_vec()))
     }
 
