@@ -99,6 +99,51 @@ pki_up() {
     touch done ) >/dev/null 2>&1 || die "making certificates failed"
 }
 
+# --- credentials of a scenario's own: for its function credentials GW SWANCTL-DIRECTORY ------
+a_key() {  # name type: $DIR/pki/NAME.key; large ones take seconds to make, so they are kept
+  local kept=$DIR/pki/$1-$2.key; [ -s "$kept" ] || new_key "$2" >"$kept"; cp "$kept" "$DIR/pki/$1.key"
+}
+new_key() {  # rsa3072 p256 p384 p521 ed25519
+  case $1 in
+    rsa*) openssl genpkey -algorithm RSA -pkeyopt "rsa_keygen_bits:${1#rsa}";;
+    p*) openssl genpkey -algorithm EC -pkeyopt "ec_paramgen_curve:P-${1#p}" -pkeyopt ec_param_enc:named_curve;;
+    *) openssl genpkey -algorithm "$1";;
+  esac 2>/dev/null
+}
+authority() {  # name key [issuer]: $DIR/pki/NAME.pem, made once a run; without an issuer it is a root
+  local d=$DIR/pki; [ -f "$d/$1.made-$BASHPID" ] && return
+  a_key "$1" "$2"
+  openssl req -new -key "$d/$1.key" -subj "/O=lab/CN=$1" >"$d/$1.csr"
+  printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n' >"$d/$1.ext"
+  sign "$1" "${3:-}" -days 3650 && rm -f "$d/$1".made-* && touch "$d/$1.made-$BASHPID"
+}
+sign() {  # name issuer openssl-x509-options: NAME.csr, NAME.ext -> NAME.pem
+  local d=$DIR/pki n=$1 by=$2; shift 2
+  set -- -req -in "$d/$n.csr" -extfile "$d/$n.ext" -out "$d/$n.pem" "$@"
+  if [ -z "$by" ]; then openssl x509 "$@" -signkey "$d/$n.key"
+  else openssl x509 "$@" -CA "$d/$by.pem" -CAkey "$d/$by.key" -CAcreateserial; fi >"$d/openssl" 2>&1 ||
+    { cat "$d/openssl"; fail "openssl: $n"; }
+}
+certify() {  # gateway directory authority key [openssl-x509-options]: the gateway gets a new certificate
+  local g=$1 to=$2 by=$3 n=own-$1 d=$DIR/pki; a_key "$n" "$4"; shift 4
+  openssl req -new -key "$d/$n.key" -subj "/O=lab/CN=$g.lab" >"$d/$n.csr"
+  printf 'subjectAltName=DNS:%s.lab\nextendedKeyUsage=serverAuth,clientAuth\n' "${SAN:-$g}" >"$d/$n.ext"
+  [ $# -gt 0 ] || set -- -days 3650
+  sign "$n" "$by" "$@"; cp "$d/$n.pem" "$to/x509/$g.pem"; cp "$d/$n.key" "$to/private/$g.key"
+}
+trust() { local to=$1 n; shift; rm -f "$to"/x509ca/*; for n; do cp "$DIR/pki/$n.pem" "$to/x509ca/"; done; }
+revocation() {  # directory authority [certificate.pem...]: a list of what the authority has revoked
+  local to=$1 by=$2 d=$DIR/pki c; shift 2
+  rm -f "$d"/index.txt*; : >"$d/index.txt"
+  printf '[ca]\ndefault_ca=a\n[a]\ndatabase=%s\ndefault_md=sha256\ncrl_extensions=e\n[e]\nauthorityKeyIdentifier=keyid:always\n' \
+    "$d/index.txt" >"$d/ca.cnf"
+  set -- "$@" ""
+  for c; do
+    if [ -n "$c" ]; then set -- -revoke "$c"; else set -- -gencrl -crldays 30 -out "$to/x509crl/$by.crl"; fi
+    openssl ca -config "$d/ca.cnf" -cert "$d/$by.pem" -keyfile "$d/$by.key" "$@" >"$d/openssl" 2>&1 || { cat "$d/openssl"; fail "openssl ca"; }
+  done
+}
+
 # --- configuration ------------------------------------------------------------
 outer() { local n=1; [ "$1" = gwb ] && n=2; [ "$1" = gwc ] && n=3
           [ "${OUTER:-4}" = 6 ] && echo "2001:db8::$n" || echo "192.0.2.$n"; }
