@@ -298,6 +298,69 @@ fn aut_02_rsa_numbers_out_of_bounds() {
 }
 
 #[test]
+fn aut_02_public_keys_with_anything_else_are_refused() {
+    for (_, spki, _) in keys() {
+        for len in 0..spki.len() {
+            assert!(PublicKey::from_spki(&spki[..len]).is_err());
+        }
+        assert!(PublicKey::from_spki(&[spki, &[0]].concat()).is_err());
+    }
+    let p256 = fixture!("p256.spki");
+    let with = |at: usize, value: u8| {
+        let mut octets = p256.to_vec();
+        octets[at] = value;
+        PublicKey::from_spki(&octets)
+    };
+    // 26 octets of headers, then unused bits and the form of the point.
+    assert_eq!(p256[25..27], [0, 4]);
+    assert_eq!(with(25, 1), Err(SignatureError::KeyEncoding));
+    for form in [0, 2, 3, 6, 7] {
+        assert_eq!(with(26, form), Err(SignatureError::KeyEncoding));
+    }
+    assert_eq!(with(22, 0x06), Err(SignatureError::KeyUnsupported));
+    // Off the curve: readable, and no signature is its own.
+    let off = with(90, p256[90] ^ 1).unwrap();
+    let signature = fixture!("p256.sig");
+    assert_eq!(
+        off.verify(SignatureScheme::EcdsaSha256, MESSAGE, signature),
+        Err(SignatureError::Invalid)
+    );
+}
+
+#[test]
+fn a_key_for_pss_verifies_nothing_else() {
+    let key = PrivateKey::from_der(fixture!("rsa2048.pkcs8")).unwrap();
+    let numbers = &RSA_SPKI[24..];
+    let spki = |algorithm: &[u8]| {
+        let contents = [algorithm, &hex("0382010f00"), &numbers[..]].concat();
+        let len = u16::try_from(contents.len()).unwrap().to_be_bytes();
+        [&[0x30, 0x82][..], &len, &contents].concat()
+    };
+    let any = spki(&hex("300b 0609 2a864886f70d01010a"));
+    let only_384 = spki(&SignatureScheme::RsaPssSha384.algorithm_identifier().unwrap());
+    for scheme in key.schemes() {
+        let signature = key.sign(*scheme, MESSAGE).unwrap();
+        let outcome = |spki: &[u8]| verify(spki, *scheme, MESSAGE, &signature);
+        let refused = Err(SignatureError::KeyMismatch(*scheme));
+        assert_eq!(outcome(&any), if scheme.is_pss() { Ok(()) } else { refused });
+        let fits = *scheme == SignatureScheme::RsaPssSha384;
+        assert_eq!(outcome(&only_384), if fits { Ok(()) } else { refused });
+    }
+    let sha1 = spki(&hex("300d 0609 2a864886f70d01010a 3000"));
+    assert_eq!(PublicKey::from_spki(&sha1), Err(SignatureError::KeyUnsupported));
+}
+
+#[test]
+fn keys_and_exchanges_may_cross_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<PrivateKey>();
+    check::<PublicKey>();
+    check::<crate::KeyExchange>();
+    check::<crate::SkCipher>();
+    check::<crate::IkeKeys>();
+}
+
+#[test]
 fn private_keys_we_do_not_use() {
     let outcome = |octets: &[u8]| PrivateKey::from_der(octets).map(drop);
     assert_eq!(outcome(fixture!("rsa1024.pkcs1")), Err(SignatureError::KeySize(1024)));
