@@ -332,7 +332,7 @@ fn a_key_for_pss_verifies_nothing_else() {
     let key = PrivateKey::from_der(fixture!("rsa2048.pkcs8")).unwrap();
     let numbers = &RSA_SPKI[24..];
     let spki = |algorithm: &[u8]| {
-        let contents = [algorithm, &hex("0382010f00"), &numbers[..]].concat();
+        let contents = [algorithm, &hex("0382010f00"), numbers].concat();
         let len = u16::try_from(contents.len()).unwrap().to_be_bytes();
         [&[0x30, 0x82][..], &len, &contents].concat()
     };
