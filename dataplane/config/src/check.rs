@@ -140,15 +140,22 @@ impl Config {
     }
 }
 
-/// Every selector must have a partner of its family on the other side; `dynamic` may become
-/// one of either.
+/// Every selector must have a partner of its family on the other side. A negotiated child may
+/// offer more than it gets, but not nothing; `dynamic` may become an address of either family.
 fn check_families(child: &Child) -> Result<(), ConfigError> {
-    let open = |ike: &crate::IkeChild| {
-        let mut selectors = ike.local_ts.iter().chain(&ike.remote_ts);
-        selectors.any(|selector| selector.fixed().is_none())
-    };
-    if child.ike.as_ref().is_some_and(open) {
-        return Ok(());
+    if let Some(ike) = &child.ike {
+        let families = |patterns: &[crate::SelectorPattern]| {
+            let fits = |pattern: &crate::SelectorPattern, ipv6| {
+                pattern.fixed().is_none_or(|selector| selector.ipv6 == ipv6)
+            };
+            [false, true].map(|ipv6| patterns.iter().any(|pattern| fits(pattern, ipv6)))
+        };
+        let (local, remote) = (families(&ike.local_ts), families(&ike.remote_ts));
+        if local.iter().zip(remote).any(|(local, remote)| *local && remote) {
+            return Ok(());
+        }
+        let what = "local_ts and remote_ts have no family in common";
+        return Err(child.place.error(what, "selectors of the same family on both sides"));
     }
     let sides = [
         ("local_ts", &child.local_ts, "remote_ts", &child.remote_ts),

@@ -24,17 +24,49 @@ pub struct TrafficSelector {
 pub(crate) const SYNTAX: &str =
     "ADDRESS, ADDRESS/LENGTH, FIRST-LAST or dynamic, each with [PROTOCOL] or [PROTOCOL/PORT(S)]";
 
-const PROTOCOLS: [(&str, u8); 10] = [
+const PROTOCOLS: [(&str, u8); 15] = [
     ("any", 0),
     ("icmp", 1),
+    ("igmp", 2),
+    ("ipip", 4),
     ("tcp", 6),
     ("udp", 17),
     ("gre", 47),
     ("esp", 50),
+    ("ah", 51),
     ("ipv6-icmp", 58),
     ("icmpv6", 58),
     ("ospf", 89),
+    ("vrrp", 112),
+    ("l2tp", 115),
     ("sctp", 132),
+];
+
+/// The services that selectors tend to name (the registry of service names and ports).
+const SERVICES: [(&str, u16); 23] = [
+    ("ftp", 21),
+    ("ssh", 22),
+    ("telnet", 23),
+    ("smtp", 25),
+    ("domain", 53),
+    ("bootps", 67),
+    ("bootpc", 68),
+    ("tftp", 69),
+    ("http", 80),
+    ("kerberos", 88),
+    ("ntp", 123),
+    ("snmp", 161),
+    ("bgp", 179),
+    ("ldap", 389),
+    ("https", 443),
+    ("isakmp", 500),
+    ("syslog", 514),
+    ("ldaps", 636),
+    ("l2f", 1701),
+    ("l2tp", 1701),
+    ("radius", 1812),
+    ("sip", 5060),
+    ("postgresql", 5432),
 ];
 
 /// A selector as it is written: one that is known, or `dynamic`, which stands for the address
@@ -267,7 +299,10 @@ fn from_number(number: u128, ipv6: bool) -> IpAddr {
 fn ports(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let port = |text: &str| {
-        text.trim().parse::<u16>().map_err(|_| format!("{text:?} is no port, 0 to 65535"))
+        let text = text.trim();
+        let named = SERVICES.iter().find(|(name, _)| *name == text).map(|(_, port)| *port);
+        let port = named.or_else(|| text.parse::<u16>().ok());
+        port.ok_or_else(|| format!("{text:?} is no port, 0 to 65535"))
     };
     let (first, last) = (port(first)?, port(last)?);
     if first <= last { Ok((first, last)) } else { Err(format!("{first}-{last} runs backwards")) }
@@ -367,6 +402,12 @@ mod tests {
         }
         assert_eq!(parse("dynamic[tcp]").to_string(), "192.0.2.1/32[tcp]");
         assert_eq!(parse("10.0.0.1").to_string(), "10.0.0.1/32");
+        assert_eq!(parse("10.0.0.0/8[tcp/http]").to_string(), "10.0.0.0/8[tcp/80]");
+        for text in ["dynamic", "dynamic[udp/53]", "10.1.0.0/16[tcp/80]"] {
+            assert_eq!(SelectorPattern::parse(text).expect(text).to_string(), text);
+        }
+        let dynamic = SelectorPattern::parse("dynamic[udp/53]").expect("good");
+        assert_eq!(dynamic.resolve(OWN), parse("192.0.2.1/32[udp/53]"));
     }
 
     #[test]
@@ -383,6 +424,8 @@ mod tests {
             "10.1.0.0/16[nonsense]",
             "10.1.0.0/16[256]",
             "host.example",
+            "10.1.0.0/16[tcp/nonsense]",
+            "10.1.0.0/16[tcp/domain-ssh]",
             "::/129",
         ] {
             assert!(TrafficSelector::parse(text, OWN).is_err(), "{text}");
