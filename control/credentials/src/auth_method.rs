@@ -8,6 +8,8 @@
 use crate::escape::Escaped;
 use std::fmt;
 use std::str::FromStr;
+use xswan_ike_crypto::HashAlgorithm;
+use xswan_ike_crypto::signature::{KeyType, SignatureScheme};
 
 /// What a round may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,36 @@ pub enum KeyKind {
     Ed25519,
 }
 
+impl From<KeyType> for KeyKind {
+    fn from(key: KeyType) -> Self {
+        match key {
+            KeyType::Rsa { .. } => Self::Rsa,
+            KeyType::EcdsaP256 | KeyType::EcdsaP384 | KeyType::EcdsaP521 => Self::Ecdsa,
+            KeyType::Ed25519 => Self::Ed25519,
+        }
+    }
+}
+
+/// Key type and padding of a scheme.
+fn parts(scheme: SignatureScheme) -> (KeyKind, Option<Padding>) {
+    match scheme {
+        SignatureScheme::RsaPkcs1Sha1
+        | SignatureScheme::RsaPkcs1Sha256
+        | SignatureScheme::RsaPkcs1Sha384
+        | SignatureScheme::RsaPkcs1Sha512 => (KeyKind::Rsa, Some(Padding::Pkcs1)),
+        SignatureScheme::RsaPssSha256
+        | SignatureScheme::RsaPssSha384
+        | SignatureScheme::RsaPssSha512 => (KeyKind::Rsa, Some(Padding::Pss)),
+        SignatureScheme::EcdsaSha256
+        | SignatureScheme::EcdsaSha384
+        | SignatureScheme::EcdsaSha512
+        | SignatureScheme::Ecdsa256
+        | SignatureScheme::Ecdsa384
+        | SignatureScheme::Ecdsa521 => (KeyKind::Ecdsa, None),
+        SignatureScheme::Ed25519 => (KeyKind::Ed25519, None),
+    }
+}
+
 /// How an RSA signature is padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Padding {
@@ -51,19 +83,6 @@ pub enum Padding {
     Pkcs1,
     /// RSASSA-PSS.
     Pss,
-}
-
-/// The hash function of a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hash {
-    /// SHA2-256.
-    Sha256,
-    /// SHA2-384.
-    Sha384,
-    /// SHA2-512.
-    Sha512,
-    /// None of its own: Ed25519.
-    Identity,
 }
 
 /// One acceptable combination; `None` accepts any.
@@ -74,13 +93,13 @@ pub struct SchemeRule {
     /// The padding, of RSA.
     pub padding: Option<Padding>,
     /// The hash function.
-    pub hash: Option<Hash>,
+    pub hash: Option<HashAlgorithm>,
 }
 
 impl SchemeRule {
-    fn permits(&self, key: KeyKind, padding: Option<Padding>, hash: Hash) -> bool {
+    fn permits(&self, key: KeyKind, padding: Option<Padding>, hash: HashAlgorithm) -> bool {
         // Ed25519 brings its own hash: asked for by name, it meets any hash asked for.
-        let ed25519 = self.key == Some(KeyKind::Ed25519) && hash == Hash::Identity;
+        let ed25519 = self.key == Some(KeyKind::Ed25519) && hash == HashAlgorithm::Identity;
         self.key.is_none_or(|own| own == key)
             && (self.padding.is_none() || self.padding == padding)
             && (ed25519 || self.hash.is_none_or(|own| own == hash))
@@ -90,46 +109,70 @@ impl SchemeRule {
 /// Which signatures are acceptable, for signing and for checking alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignatureRules {
-    keys: Vec<(KeyKind, Option<u32>)>,
+    keys: Vec<(KeyKind, Option<usize>)>,
     chain: Vec<SchemeRule>,
     ike: Vec<SchemeRule>,
 }
 
 impl SignatureRules {
-    /// Whether the IKE_AUTH signature may be of this kind. `padding` is of RSA.
+    /// Whether the IKE_AUTH signature may be of this scheme, for checking a peer's.
     #[must_use]
-    pub fn permits_ike(&self, key: KeyKind, padding: Option<Padding>, hash: Hash) -> bool {
-        self.ike_order().is_empty()
-            || self.ike_order().iter().any(|rule| rule.permits(key, padding, hash))
+    pub fn permits_scheme(&self, scheme: SignatureScheme) -> bool {
+        let (key, padding) = parts(scheme);
+        let typed = self.keys.is_empty() || self.keys.iter().any(|(own, _)| *own == key);
+        let mut rules = self.ike_rules().iter();
+        typed
+            && (self.ike_rules().is_empty()
+                || rules.any(|rule| rule.permits(key, padding, scheme.hash())))
     }
 
-    /// The rules for the IKE_AUTH signature, best liked first: the order in which a signer
-    /// tries them. Empty accepts all.
+    /// The schemes for the IKE_AUTH signature, best liked first, for signing; empty if there
+    /// is no restriction.
     #[must_use]
-    pub fn ike_order(&self) -> &[SchemeRule] {
+    pub fn preference(&self) -> Vec<SignatureScheme> {
+        let mut liked = Vec::new();
+        for rule in self.ike_rules() {
+            for scheme in SignatureScheme::ALL {
+                let (key, padding) = parts(scheme);
+                let fits = rule.permits(key, padding, scheme.hash());
+                if fits && self.permits_scheme(scheme) && !liked.contains(&scheme) {
+                    liked.push(scheme);
+                }
+            }
+        }
+        liked
+    }
+
+    fn ike_rules(&self) -> &[SchemeRule] {
         if self.ike.is_empty() { &self.chain } else { &self.ike }
     }
 
     /// Whether a signature in the certificate chain may be of this kind.
     #[must_use]
-    pub fn permits_chain(&self, key: KeyKind, padding: Option<Padding>, hash: Hash) -> bool {
+    pub fn permits_chain(
+        &self,
+        key: KeyKind,
+        padding: Option<Padding>,
+        hash: HashAlgorithm,
+    ) -> bool {
         self.chain.is_empty() || self.chain.iter().any(|rule| rule.permits(key, padding, hash))
     }
 
-    /// Whether the peer's key may be of this type and size in bits. The size also binds the
-    /// keys of the authorities above it.
+    /// Whether the peer's key may be of this type and size.
     #[must_use]
-    pub fn permits_key(&self, key: KeyKind, bits: u32) -> bool {
-        self.keys.is_empty()
-            || self.keys.iter().any(|(own, least)| *own == key && Some(bits) >= *least)
+    pub fn permits_key(&self, key: KeyType) -> bool {
+        let enough = |(own, least): &(KeyKind, Option<usize>)| {
+            *own == key.into() && Some(key.bits()) >= *least
+        };
+        self.keys.is_empty() || self.keys.iter().any(enough)
     }
 
-    /// Whether a key of an authority may be of this type and size in bits: sizes bind the
-    /// types they are given for, types do not.
+    /// Whether a key of an authority may be of this type and size: sizes bind the types they
+    /// are given for, types do not.
     #[must_use]
-    pub fn permits_authority_key(&self, key: KeyKind, bits: u32) -> bool {
-        let mut same = self.keys.iter().filter(|(own, _)| *own == key).peekable();
-        same.peek().is_none() || same.any(|(_, least)| Some(bits) >= *least)
+    pub fn permits_authority_key(&self, key: KeyType) -> bool {
+        let mut same = self.keys.iter().filter(|(own, _)| *own == key.into()).peekable();
+        same.peek().is_none() || same.any(|(_, least)| Some(key.bits()) >= *least)
     }
 }
 
@@ -211,7 +254,7 @@ fn shorten(text: &str) -> String {
 #[derive(Default)]
 struct Words {
     keys: Vec<(KeyKind, Option<Padding>)>,
-    hashes: Vec<Hash>,
+    hashes: Vec<HashAlgorithm>,
 }
 
 impl Words {
@@ -258,10 +301,10 @@ fn signature(text: &str) -> Result<SignatureRules, AuthMethodError> {
             continue;
         }
         match bare {
-            "sha256" => words.hashes.push(Hash::Sha256),
-            "sha384" => words.hashes.push(Hash::Sha384),
-            "sha512" => words.hashes.push(Hash::Sha512),
-            "identity" => words.hashes.push(Hash::Identity),
+            "sha256" => words.hashes.push(HashAlgorithm::Sha256),
+            "sha384" => words.hashes.push(HashAlgorithm::Sha384),
+            "sha512" => words.hashes.push(HashAlgorithm::Sha512),
+            "identity" => words.hashes.push(HashAlgorithm::Identity),
             "sha1" => {
                 let why = "SHA-1 signatures are not accepted (RFC 8247)";
                 return Err(AuthMethodError::Unsupported(shorten(bare), why));
@@ -281,9 +324,13 @@ fn signature(text: &str) -> Result<SignatureRules, AuthMethodError> {
     contradictions(&rules).map(|()| rules)
 }
 
+/// No key is larger.
+const KEY_BITS_MAX: usize = 16384;
+
 /// A number after a key type is its least size.
 fn least_size(word: &str, is_ike: bool, rules: &mut SignatureRules) -> Result<(), AuthMethodError> {
-    let bits = word.parse::<u32>().map_err(|_| AuthMethodError::Word(shorten(word)))?;
+    let bits = word.parse().ok().filter(|bits| (1..=KEY_BITS_MAX).contains(bits));
+    let bits = bits.ok_or_else(|| AuthMethodError::Word(shorten(word)))?;
     match rules.keys.last_mut() {
         Some((_, least)) if !is_ike && least.is_none() => *least = Some(bits),
         _ => return Err(AuthMethodError::Word(shorten(word))),
@@ -291,13 +338,11 @@ fn least_size(word: &str, is_ike: bool, rules: &mut SignatureRules) -> Result<()
     Ok(())
 }
 
+/// Words that leave no scheme must not read as no restriction.
 fn contradictions(rules: &SignatureRules) -> Result<(), AuthMethodError> {
-    let keys = &rules.keys;
-    let usable = |rule: &SchemeRule| {
-        keys.is_empty() || rule.key.is_none_or(|key| keys.iter().any(|(own, _)| *own == key))
-    };
-    if !rules.ike.is_empty() && !rules.ike.iter().any(usable) {
-        return Err(AuthMethodError::Contradiction("the key types before and after ike: differ"));
+    if !rules.ike_rules().is_empty() && rules.preference().is_empty() {
+        let why = "the key types and hashes asked for do not go together";
+        return Err(AuthMethodError::Contradiction(why));
     }
     Ok(())
 }

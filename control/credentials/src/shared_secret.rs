@@ -1,5 +1,6 @@
 //! Pre-shared keys, EAP passwords and post-quantum keys, found by identity.
 
+use crate::base64;
 use crate::identity::pattern::{IdentityMatch, IdentityPattern};
 use crate::identity::{Identity, IdentityError, IdentityKind};
 use std::fmt;
@@ -202,7 +203,7 @@ pub fn secret_from_text(text: &str) -> Result<Secret, SecretTextError> {
     let octets = if let Some(digits) = text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         hex(digits.as_bytes())?
     } else if let Some(digits) = text.strip_prefix("0s").or(text.strip_prefix("0S")) {
-        base64(digits.as_bytes())?
+        base64::decode(digits.as_bytes()).ok_or(SecretTextError::Base64)?
     } else {
         Zeroizing::new(text.as_bytes().to_vec())
     };
@@ -222,31 +223,6 @@ fn hex(digits: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretTextError> {
     for [high, low] in pairs {
         let digit = |octet: u8| char::from(octet).to_digit(16).ok_or(SecretTextError::Hex);
         out.push((digit(*high)? << 4 | digit(*low)?) as u8);
-    }
-    Ok(out)
-}
-
-/// Standard alphabet, padding required, white space not allowed.
-fn base64(digits: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretTextError> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let padding = digits.iter().rev().take_while(|octet| **octet == b'=').count();
-    if digits.len() % 4 != 0 || padding > 2 {
-        return Err(SecretTextError::Base64);
-    }
-    let mut out = Zeroizing::new(Vec::with_capacity(digits.len() / 4 * 3));
-    for group in digits.strip_suffix(&b"=="[..padding]).unwrap_or(digits).chunks(4) {
-        let mut bits = 0u32;
-        for octet in group {
-            let value = ALPHABET.iter().position(|letter| letter == octet);
-            bits = bits << 6 | value.ok_or(SecretTextError::Base64)? as u32;
-        }
-        bits <<= 6 * (4 - group.len());
-        let octets = bits.to_be_bytes();
-        let whole = group.len() * 6 / 8;
-        if octets[1 + whole..].iter().any(|octet| *octet != 0) {
-            return Err(SecretTextError::Base64);
-        }
-        out.extend_from_slice(&octets[1..=whole]);
     }
     Ok(out)
 }
