@@ -7,6 +7,7 @@
 pub mod classify;
 pub mod config;
 pub mod decap;
+pub mod eap;
 pub mod sa_api;
 pub mod wire_layers;
 
@@ -18,6 +19,7 @@ pub const TARGETS: &[Target] = &[
     ("classify", classify::run),
     ("config", config::run),
     ("decap", decap::run),
+    ("eap", eap::run),
     ("sa_api", sa_api::run),
     ("wire_layers", wire_layers::run),
 ];

@@ -73,6 +73,11 @@ fn decap() -> Outcome<()> {
 }
 
 #[test]
+fn eap() -> Outcome<()> {
+    replay("eap")
+}
+
+#[test]
 fn sa_api() -> Outcome<()> {
     replay("sa_api")
 }
