@@ -29,8 +29,6 @@ mod notify_type;
 mod reader;
 mod sa;
 mod sk;
-#[cfg(test)]
-mod tests;
 mod ts;
 mod vendor;
 
