@@ -19,6 +19,10 @@
 //! caller, at a time given by the caller; names are not checked here, and revocation is not:
 //! the chain is handed out for both. There is no resumption: a ticket would authenticate
 //! without a certificate (RFC 9190 §5.7).
+//!
+//! TLS 1.2 is taken without the extended master secret too (RFC 7627): peers in the field do
+//! not offer it. The suites are ephemeral and their curves checked, which leaves no way to
+//! make two sessions of different peers share a master secret.
 
 mod client;
 mod credential;

@@ -244,8 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn des_of_rfc_2759_section_9_3() {
-        // Parity aside, the keys of §9.3 of the draft's example: 7 octets to 8.
+    fn seven_octets_become_a_des_key() {
         assert_eq!(with_parity(&[0xff; 7]), [0xfe; 8]);
         assert_eq!(with_parity(&[0; 7]), [0; 8]);
         assert_eq!(with_parity(&[0x80, 0, 0, 0, 0, 0, 1]), [0x80, 0, 0, 0, 0, 0, 0, 2]);
