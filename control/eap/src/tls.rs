@@ -21,8 +21,8 @@
 //! without a certificate (RFC 9190 §5.7).
 //!
 //! TLS 1.2 is taken without the extended master secret too (RFC 7627): peers in the field do
-//! not offer it. The suites are ephemeral and their curves checked, which leaves no way to
-//! make two sessions of different peers share a master secret.
+//! not offer it. The suites are ephemeral and their points checked, so nobody in between can
+//! give two sessions one master secret and know it.
 
 mod client;
 mod credential;
