@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Octets of an answer: a listing of a million SAs fits.
 const ANSWER_MAX: u64 = 1 << 30;
+/// Octets of an event.
+const EVENT_MAX: u64 = 1 << 20;
 
 /// Why there is no result.
 #[derive(Debug)]
@@ -60,30 +62,59 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn request(&self, command: &str, arguments: Value) -> Result<Value, ClientError> {
+        self.stream(command, arguments).map(|(result, _)| result)
+    }
+
+    /// Asks one question whose answer goes on with events, which may be long in coming.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn stream(&self, command: &str, arguments: Value) -> Result<(Value, Events), ClientError> {
         let request = Request { command: command.to_owned(), arguments };
         let response = self.exchange(&request);
-        let response = response
+        let (response, events) = response
             .map_err(|error| ClientError::Unreachable { path: self.path.clone(), error })?;
         match response {
-            Response { ok: true, result, .. } => Ok(result.unwrap_or(Value::Null)),
+            Response { ok: true, result, .. } => Ok((result.unwrap_or(Value::Null), events)),
             Response { error, .. } => {
                 Err(ClientError::Refused(error.unwrap_or_else(|| "no reason given".to_owned())))
             }
         }
     }
 
-    fn exchange(&self, request: &Request) -> io::Result<Response> {
+    fn exchange(&self, request: &Request) -> io::Result<(Response, Events)> {
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(self.timeout))?;
         stream.set_write_timeout(Some(self.timeout))?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         stream.write_all(&line)?;
-        let mut answer = Vec::new();
-        BufReader::new(stream.take(ANSWER_MAX)).read_until(b'\n', &mut answer)?;
-        if answer.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(serde_json::from_slice(&answer)?)
+        let mut read = BufReader::new(stream);
+        let answer = read_line(&mut read, ANSWER_MAX)?;
+        let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+        read.get_ref().set_read_timeout(None)?;
+        Ok((serde_json::from_slice(&answer)?, Events { read }))
+    }
+}
+
+/// A line, or `None` at the end.
+fn read_line(read: &mut BufReader<UnixStream>, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    read.take(most).read_until(b'\n', &mut line)?;
+    Ok((!line.is_empty()).then_some(line))
+}
+
+/// Events after an answer, for as long as the daemon has some. Waits without end.
+#[derive(Debug)]
+pub struct Events {
+    read: BufReader<UnixStream>,
+}
+
+impl Iterator for Events {
+    type Item = io::Result<Value>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = read_line(&mut self.read, EVENT_MAX).transpose()?;
+        Some(line.and_then(|line| Ok(serde_json::from_slice(&line)?)))
     }
 }

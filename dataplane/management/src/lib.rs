@@ -6,6 +6,9 @@
 //! ← {"ok":false,"error":"unknown command"}
 //! ```
 //!
+//! An answer may go on with events, a line each, until either side closes the connection
+//! ([`Call::stream`], [`Client::stream`]).
+//!
 //! The [`Server`] runs on a current-thread tokio runtime beside the daemon's own work and
 //! hands each request to the daemon as a [`Call`]. Its memory is bounded whatever the other
 //! side does: so many connections, so long a line, so long a wait ([`Limits`]). Only root
@@ -15,8 +18,8 @@
 mod client;
 mod server;
 
-pub use client::{Client, ClientError};
-pub use server::{BindError, Call, Limits, Server};
+pub use client::{Client, ClientError, Events};
+pub use server::{BindError, Call, EventSender, Limits, Server};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -38,18 +38,58 @@ impl Default for Limits {
     }
 }
 
+/// What a call is answered with.
+#[derive(Debug)]
+enum Reply {
+    Answer(Result<Value, String>),
+    Stream(Value, mpsc::Receiver<Value>),
+}
+
 /// A request on its way to the daemon, and the way back.
 #[derive(Debug)]
 pub struct Call {
     /// What is asked.
     pub request: Request,
-    reply: oneshot::Sender<Result<Value, String>>,
+    reply: oneshot::Sender<Reply>,
 }
 
 impl Call {
     /// Answers. Who asked may be gone; that is no concern of the daemon's.
     pub fn answer(self, answer: Result<Value, String>) {
-        let _gone = self.reply.send(answer);
+        let _gone = self.reply.send(Reply::Answer(answer));
+    }
+
+    /// Answers with a result, and goes on with events for as long as the [`EventSender`] lives.
+    /// At most `backlog` of them wait for the reader.
+    #[must_use]
+    pub fn stream(self, result: Value, backlog: usize) -> EventSender {
+        let (sender, receiver) = mpsc::channel(backlog.max(1));
+        let _gone = self.reply.send(Reply::Stream(result, receiver));
+        EventSender { sender: Some(sender) }
+    }
+}
+
+/// The daemon's end of a stream. Dropped, it ends the stream and the connection.
+#[derive(Debug)]
+pub struct EventSender {
+    sender: Option<mpsc::Sender<Value>>,
+}
+
+impl EventSender {
+    /// Hands an event over without waiting; `false` if the reader is gone or too slow, which
+    /// ends the stream: it never has gaps.
+    pub fn send(&mut self, event: Value) -> bool {
+        let sent = self.sender.as_ref().is_some_and(|sender| sender.try_send(event).is_ok());
+        if !sent {
+            self.sender = None;
+        }
+        sent
+    }
+
+    /// Whether somebody reads.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.sender.as_ref().is_some_and(|sender| !sender.is_closed())
     }
 }
 
@@ -191,17 +231,44 @@ async fn serve(stream: UnixStream, limits: Limits, calls: &mpsc::Sender<Call>) -
         }
         let answer = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => ask(request, calls).await,
-            Err(error) => Err(format!("not a request: {error}")),
+            Err(error) => Reply::Answer(Err(format!("not a request: {error}"))),
         };
-        send(&mut write, limits, answer).await?;
+        match answer {
+            Reply::Answer(answer) => send(&mut write, limits, answer).await?,
+            Reply::Stream(result, events) => {
+                send(&mut write, limits, Ok(result)).await?;
+                return forward(&mut read, &mut write, limits, events).await;
+            }
+        }
     }
 }
 
-async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Result<Value, String> {
-    const ENDING: &str = "the daemon is shutting down";
+/// Passes events on, a line each, until the daemon has no more or the reader has left.
+async fn forward(
+    read: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
+    write: &mut tokio::net::unix::OwnedWriteHalf,
+    limits: Limits,
+    mut events: mpsc::Receiver<Value>,
+) -> io::Result<()> {
+    let mut octet = [0];
+    loop {
+        let event = tokio::select! {
+            // Nothing is asked on a stream: whatever comes, or an end, is the end.
+            _ = read.read(&mut octet) => return Ok(()),
+            event = events.recv() => event,
+        };
+        let Some(event) = event else { return Ok(()) };
+        write_line(write, limits, serde_json::to_vec(&event)?).await?;
+    }
+}
+
+async fn ask(request: Request, calls: &mpsc::Sender<Call>) -> Reply {
+    let ending = || Reply::Answer(Err("the daemon is shutting down".to_owned()));
     let (reply, answer) = oneshot::channel();
-    calls.send(Call { request, reply }).await.map_err(|_| ENDING.to_owned())?;
-    answer.await.map_err(|_| ENDING.to_owned())?
+    match calls.send(Call { request, reply }).await {
+        Ok(()) => answer.await.unwrap_or_else(|_| ending()),
+        Err(_) => ending(),
+    }
 }
 
 async fn send(
@@ -209,7 +276,14 @@ async fn send(
     limits: Limits,
     answer: Result<Value, String>,
 ) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&Response::from(answer))?;
+    write_line(write, limits, serde_json::to_vec(&Response::from(answer))?).await
+}
+
+async fn write_line(
+    write: &mut tokio::net::unix::OwnedWriteHalf,
+    limits: Limits,
+    mut line: Vec<u8>,
+) -> io::Result<()> {
     line.push(b'\n');
     timeout(limits.write, write.write_all(&line))
         .await

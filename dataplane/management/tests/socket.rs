@@ -48,6 +48,21 @@ fn serving(socket: &Path, limits: Limits, body: impl FnOnce() + Send + 'static) 
                 Some(call) = calls.recv() => {
                     let answer = match call.request.command.as_str() {
                         "echo" => Ok(call.request.arguments.clone()),
+                        "count" => {
+                            let mut events = call.stream(Value::from("from 0"), 64);
+                            for number in 0..3 {
+                                assert!(events.send(Value::from(number)));
+                            }
+                            continue;
+                        }
+                        "flood" => {
+                            let mut events = call.stream(Value::Null, 4);
+                            let sent = (0..1000).take_while(|n| events.send(Value::from(*n)));
+                            // The rest is refused at once instead of being kept.
+                            assert_eq!(sent.count(), 4);
+                            assert!(!events.is_open());
+                            continue;
+                        }
                         "large" => Ok(Value::from("x".repeat(8 << 20))),
                         other => Err(format!("unknown command {other:?}")),
                     };
@@ -195,4 +210,32 @@ fn nobody_there_is_said() {
         .request("status", Value::Null)
         .expect_err("nobody");
     assert!(error.to_string().contains("is the daemon running?"), "{error}");
+}
+
+#[test]
+fn a_stream_goes_on_until_the_daemon_ends_it() {
+    let place = Place::new("stream");
+    let socket = place.socket();
+    serving(&place.socket(), Limits::default(), move || {
+        let client = Client::new(&socket, WAIT);
+        let (result, events) = client.stream("count", Value::Null).expect("answered");
+        assert_eq!(result, "from 0");
+        let events: Vec<_> = events.map(|event| event.expect("readable")).collect();
+        assert_eq!(events, [0, 1, 2].map(Value::from));
+        // An ordinary answer has no events after it, and an error no stream.
+        assert!(client.stream("nonsense", Value::Null).is_err());
+        assert_eq!(client.request("echo", json!({"a": 1})).expect("answered"), json!({"a": 1}));
+    });
+}
+
+#[test]
+fn ctl_09_a_reader_that_falls_behind_loses_the_stream() {
+    let place = Place::new("flood");
+    let socket = place.socket();
+    serving(&place.socket(), Limits::default(), move || {
+        let client = Client::new(&socket, WAIT);
+        let (_, events) = client.stream("flood", Value::Null).expect("answered");
+        let events: Vec<_> = events.map(|event| event.expect("readable")).collect();
+        assert_eq!(events, [0, 1, 2, 3].map(Value::from));
+    });
 }
