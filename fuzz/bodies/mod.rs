@@ -8,6 +8,7 @@ pub mod classify;
 pub mod config;
 pub mod decap;
 pub mod eap;
+pub mod ike_message;
 pub mod sa_api;
 pub mod wire_layers;
 
@@ -19,6 +20,7 @@ pub const TARGETS: &[Target] = &[
     ("classify", classify::run),
     ("config", config::run),
     ("decap", decap::run),
+    ("ike_message", ike_message::run),
     ("eap", eap::run),
     ("sa_api", sa_api::run),
     ("wire_layers", wire_layers::run),

@@ -78,6 +78,11 @@ fn eap() -> Outcome<()> {
 }
 
 #[test]
+fn ike_message() -> Outcome<()> {
+    replay("ike_message")
+}
+
+#[test]
 fn sa_api() -> Outcome<()> {
     replay("sa_api")
 }
