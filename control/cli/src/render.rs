@@ -5,14 +5,13 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
-use std::fmt::Write as _;
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(crate) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A field as text; control characters of a name must not reach the terminal.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     let text = match value.as_str() {
         Some(text) => text.to_owned(),
         None if value.is_null() => "-".to_owned(),
@@ -21,7 +20,7 @@ fn text(value: &Value) -> String {
     text.replace(char::is_control, "?")
 }
 
-fn words(value: &Value, key: &str) -> String {
+pub(crate) fn words(value: &Value, key: &str) -> String {
     list(value, key).iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
@@ -33,9 +32,11 @@ fn ago(value: &Value) -> String {
 /// Writing to a string does not fail.
 macro_rules! line {
     ($out:expr, $($argument:tt)*) => {{
+        use std::fmt::Write as _;
         let _infallible = writeln!($out, $($argument)*);
     }};
 }
+pub(crate) use line;
 
 pub(crate) fn status(value: &Value) -> String {
     let mut out = String::new();
@@ -56,7 +57,9 @@ pub(crate) fn status(value: &Value) -> String {
 
 pub(crate) fn sas(value: &Value) -> String {
     let mut out = String::new();
-    for sa in list(value, "sas") {
+    // Static SAs, alone or beside negotiated ones.
+    let key = if value["static"].is_array() { "static" } else { "sas" };
+    for sa in list(value, key) {
         let port = |key: &str| {
             if sa[key].is_null() { String::new() } else { format!("[{}]", text(&sa[key])) }
         };
