@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 pub(crate) fn decode(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let padding = digits.iter().rev().take_while(|octet| **octet == b'=').count();
-    if digits.len() % 4 != 0 || padding > 2 {
+    if !digits.len().is_multiple_of(4) || padding > 2 {
         return None;
     }
     let mut out = Zeroizing::new(Vec::with_capacity(digits.len() / 4 * 3));

@@ -269,7 +269,3 @@ impl TrustStore {
         certificates.chain(raw).filter_map(Result::ok).collect()
     }
 }
-
-#[cfg(test)]
-#[path = "trust_tests.rs"]
-mod tests;

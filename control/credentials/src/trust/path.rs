@@ -271,15 +271,18 @@ impl PathCheck<'_> {
         pool: &[&Certificate],
     ) -> CertificateError {
         let mut all = [end_entity].into_iter().chain(pool.iter().copied());
-        let is_fault = |certificate: &&Certificate| match &fault {
-            CertificateFault::Expired { .. } | CertificateFault::NotYetValid { .. } => {
+        let is_time = matches!(
+            fault,
+            CertificateFault::Expired { .. } | CertificateFault::NotYetValid { .. }
+        );
+        let is_fault = |certificate: &&Certificate| {
+            if is_time {
                 let error = certificate.check_validity(self.now_unix_s).err();
                 error.is_some_and(|error| error.fault == fault)
+            } else {
+                fault != CertificateFault::Revoked
+                    || self.store.lists.iter().any(|list| list.lists(certificate))
             }
-            CertificateFault::Revoked => {
-                self.store.lists.iter().any(|list| list.lists(certificate))
-            }
-            _ => true,
         };
         all.find(is_fault).unwrap_or(end_entity).error(fault.clone())
     }
