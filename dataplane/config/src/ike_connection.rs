@@ -210,7 +210,7 @@ pub(crate) fn refuse_unsupported(
     for (key, why) in keys {
         match section.find_quietly(key) {
             Some(item) if !item.is_off() => {
-                return Err(item.error(format!("is not supported: {why}"), "no such key"));
+                return Err(item.error(format!("is not supported: {why}"), ""));
             }
             _ => {}
         }
