@@ -33,17 +33,15 @@ const ADDRESSES: &str = "ADDRESS, ADDRESS/LENGTH or FIRST-LAST";
 fn range(text: &str) -> Result<(IpAddr, IpAddr), String> {
     let anybody = IpAddr::from([0, 0, 0, 0]);
     let Some((start, length)) = text.split_once('/') else {
+        // No protocol and no `dynamic`: addresses alone.
+        let plain = !text.contains('[') && text.trim() != "dynamic";
         let selector = TrafficSelector::parse(text, anybody)?;
-        return if text.contains(['[', 'd']) && text.contains("dynamic") || text.contains('[') {
-            Err(format!("{text:?} is no address"))
-        } else {
-            Ok(selector.bounds())
-        };
+        return if plain { Ok(selector.bounds()) } else { Err(format!("{text:?} is no address")) };
     };
     let start: IpAddr = start.trim().parse().map_err(|_| format!("{start:?} is no IP address"))?;
     let network = TrafficSelector::network_of(start, length)?;
-    let (first, last) = network.numbers();
-    let (own, size) = (TrafficSelector::host(start).numbers().0, last - first);
+    let (first, last) = (network.first, network.last);
+    let (own, size) = (TrafficSelector::host(start).first, last - first);
     let from = if own > first || size < 3 { own } else { first + 1 };
     let to = if size < 3 { last } else { last - 1 };
     if from > to {

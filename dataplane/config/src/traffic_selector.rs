@@ -226,10 +226,6 @@ impl TrafficSelector {
         (from_number(self.first, self.ipv6), from_number(self.last, self.ipv6))
     }
 
-    pub(crate) fn numbers(&self) -> (u128, u128) {
-        (self.first, self.last)
-    }
-
     pub(crate) fn address_of(number: u128, ipv6: bool) -> IpAddr {
         from_number(number, ipv6)
     }
