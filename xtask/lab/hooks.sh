@@ -16,8 +16,8 @@
 
 XSWAN_HOOKS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 XSWAN_LAB_BPF=${XSWAN_LAB_BPF:-/sys/fs/bpf/xswan-lab}
-# shellcheck disable=SC2034  # lab.sh: `list-sas` of this DUT can be read like swanctl's
-DUT_LISTS=swanctl
+# shellcheck disable=SC2034  # for lab.sh: the `list-sas` of these gateways reads like swanctl's
+DUT_LISTS=$DUT
 
 # charon's options that our [ike] section has under the same name.
 XSWAN_IKE_OPTIONS="cookie_threshold cookie_threshold_ip block_threshold init_limit_half_open \
@@ -142,15 +142,20 @@ E
   xswan_devices "$g"
 }
 
-# Daemons of ours that a former start left in this gateway's namespace: none of them may
-# say goodbye to its peers, so they are killed, and waited for.
+# Daemons of ours that a former start left, in this gateway's namespace or in one of the same
+# name that is gone: none of them may say goodbye to its peers, so they are killed and
+# waited for. What is no xswan with this gateway's configuration is left alone.
 xswan_kill_leftovers() {
-  local pid comm i
-  for pid in $(ip netns pids "$LAB-$1" 2>/dev/null); do
-    comm=$(cat "/proc/$pid/comm" 2>/dev/null) || continue
-    case $comm in xswan-control|xswan-dataplane) kill -9 "$pid" 2>/dev/null;; *) continue;; esac
+  local pid i
+  for pid in $(cat "$DIR/xswan-$1.pids" 2>/dev/null; ip netns pids "$LAB-$1" 2>/dev/null); do
+    tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF "$DIR/$1/xswan.toml" || continue
+    case $(cat "/proc/$pid/comm" 2>/dev/null) in
+      xswan-control | xswan-dataplane) kill -9 "$pid" 2>/dev/null;;
+      *) continue;;
+    esac
     for i in $(seq 100); do [ -d "/proc/$pid" ] || break; sleep 0.05; done
   done
+  rm -f "$DIR/xswan-$1.pids"
 }
 
 # What an instance leaves behind: pins of its maps and links, and the routes, addresses and
@@ -163,6 +168,8 @@ xswan_clean() {  # gateway
   ip -n "$LAB-$1" link del ipsec0 2>/dev/null
   return 0
 }
+
+dut_stop() { xswan_clean "$1"; }   # our lab.sh calls it when everything is down
 
 xswan_tell() {  # gateway: why it does not run
   echo "hooks: $1: $2; the end of its logs:" >&2
@@ -186,6 +193,7 @@ dut_start() {  # gateway
   control=$!; track $control xswan-control
   nsenter --net="$net" "$(xswan_program xswan-dataplane)" --config "$file" >"$d/dataplane.log" 2>&1 </dev/null &
   dataplane=$!; track $dataplane xswan-dataplane
+  printf '%s\n' $control $dataplane >"$DIR/xswan-$g.pids"
   for i in $(seq 400); do
     "$xswan" --config "$file" status >"$d/status" 2>&1 && return 0
     [ -d /proc/$control ] || { xswan_tell "$g" "xswan-control has ended"; return 1; }
@@ -213,7 +221,7 @@ dut() {  # gateway, then what one would tell swanctl
   if [ "$first" = reload ]; then set --; chmod -R go-rwx "$DIR/$g/swanctl"; fi
   [ "$first" = --list-pols ] && first=list-policies
   echo "\$ $first $*" >> "$DIR/$g/dut"
-  "$xswan" --config "$DIR/$g/xswan.toml" "$first" "$@" 2>&1 </dev/null | tee -a "$DIR/$g/dut"
+  timeout 120 "$xswan" --config "$DIR/$g/xswan.toml" "$first" "$@" 2>&1 </dev/null | tee -a "$DIR/$g/dut"
   status=${PIPESTATUS[0]}
   return "$status"
 }

@@ -295,22 +295,28 @@ reach() {  # from to; NODATA=1 for peers that only speak IKE
 }
 blocked() { ns "$1" ping -c1 -W1 -q "$2" >/dev/null 2>&1 && fail "$1 unexpectedly reaches $2"; return 0; }
 
-all_sas() {  # gateway; nothing from a DUT whose hooks do not say that its list reads like swanctl's
-  has "$DUT" "$1" && [ -z "${DUT_LISTS:-}" ] && return 1
+all_sas() {  # gateway; nothing from a DUT that is not in DUT_LISTS: those whose list reads like swanctl's
+  has "$DUT" "$1" && ! has "${DUT_LISTS:-}" "$1" && return 1
   sw "$1" --list-sas
 }
-settle() {  # IKE_SAs CHILD_SAs [gateway...]: within 12 s each has exactly so many, all in use
+settle() {  # IKE_SAs CHILD_SAs [gateway...]: within 12 s each has exactly so many, all in use;
+          # LINGER=1: of charon's own, those it has replaced and waits for the peer to delete do not count
   local ike=$1 child=$2 g i now; shift 2
-  for g in "${@:-gwa gwb}"; do for g in $g; do
+  [ $# -gt 0 ] || set -- gwa gwb
+  for g; do
     for i in $(seq 120); do
       now=$(all_sas "$g") || continue 2
-      [ "$(grep -cE '^[^ ].*ESTABLISHED' <<<"$now")" = "$ike" ] && [ "$(grep -c '^[^ ]' <<<"$now")" = "$ike" ] &&
-        [ "$(grep -cE '^  [^ ]+: #[0-9].* INSTALLED' <<<"$now")" = "$child" ] &&
-        [ "$(grep -cE '^  [^ ]+: #[0-9]' <<<"$now")" = "$child" ] && continue 2
+      settled "$g" "$ike" "$child" "$now" && continue 2
       sleep 0.1
     done
     echo "$now"; fail "$g has not settled at $ike IKE_SA(s) and $child CHILD_SA(s)"
-  done; done
+  done
+}
+settled() {  # gateway IKE_SAs CHILD_SAs list
+  local lines; lines() { grep -cE "$1" <<<"$2"; }
+  [ "$(lines '^[^ ].*ESTABLISHED' "$4")" = "$2" ] || return
+  [ "$(lines '^  [^ ]+: #[0-9]' "$4")" = "$3" ] && [ "$(lines '^  [^ ]+: #[0-9].* INSTALLED' "$4")" = "$3" ] || return
+  [ -n "${LINGER:-}" ] && ! has "$DUT" "$1" || [ "$(lines '^[^ ]' "$4")" = "$2" ]
 }
 empty() { settle 0 0 "$@"; }   # [gateway...]: no SA is left behind
 refused() {  # [gateway]: initiation fails, says so in time, and leaves nothing on either side
@@ -349,7 +355,10 @@ steady() {  # from to command...: a ping every 50 ms while the command runs, non
 
 # --- commands -------------------------------------------------------------------------
 load_scenario() { [ -f "$HERE/scenarios/$1.sh" ] || die "no scenario $1"; . "$HERE/scenarios/$1.sh"; }
-cmd_down() { gws_term; net_down; reap; }
+cmd_down() {
+  local g; gws_term; net_down; reap
+  for g in $DUT; do ! declare -F dut_stop >/dev/null || dut_stop "$g"; done
+}
 cmd_up() {
   local g; load_scenario "$1"; gws_term; net_down; mkdir -p "$DIR"; pki_up; net_up
   ! declare -F topology >/dev/null || topology

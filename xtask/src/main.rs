@@ -8,6 +8,7 @@ mod demo;
 mod deny;
 mod ebpf;
 mod fuzz;
+mod interop;
 mod setup;
 mod shell;
 mod spdx;
@@ -20,10 +21,12 @@ cargo xtask <command>
 
   setup                    install what is missing (root, Debian or Ubuntu) and mount bpffs
   demo                     two gateways in namespaces, traffic through the tunnel, the proof
-  test [--only AREA]       every test; AREA is unit, doc, esp, steer, restart or fuzz
+  test [--only AREA]       every test; AREA is unit, doc, esp, steer, restart,
+                           interop or fuzz
   ci                       fmt, clippy, doc, deny, then every test
   deny                     licences, banned crates, who may import whom
   ebpf [verify]            rebuild the steering object; verify compares with the one in the tree
+  interop PEER [ARGUMENTS] the interop lab's scenarios against strongSwan and others
   fuzz TARGET [--seconds N]
   bench [ARGUMENTS]        criterion benches of every step
   perf [ARGUMENTS]         whole gateways measured in namespaces
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         "deny" => deny::run(),
         "ebpf" => ebpf::run(rest),
         "fuzz" => fuzz::run(rest),
+        "interop" => interop::run(rest),
         "bench" => bench(rest),
         "perf" => perf(rest),
         "help" | "-h" | "--help" => {

@@ -31,6 +31,20 @@ const RUN: &[&str] = &[
     "python3-cryptography",
     "nftables",
 ];
+/// Needed for the interop lab: strongSwan as the peer, and what the lab is made with.
+const INTEROP: &[&str] = &[
+    "strongswan-swanctl",
+    "charon-systemd",
+    "strongswan-libcharon",
+    "libcharon-extra-plugins",
+    "libcharon-extauth-plugins",
+    "libstrongswan-standard-plugins",
+    "libstrongswan-extra-plugins",
+    "openssl",
+    "debootstrap",
+];
+/// Asked by package scripts whether a daemon may be started.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Needed only to rebuild the steering object; not every release has them.
 const REBUILD: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
 /// Tools looked for where there is no dpkg.
@@ -49,6 +63,8 @@ const TOOLS: &[&str] = &[
     "tcpdump",
     "tshark",
     "nft",
+    "openssl",
+    "swanctl",
 ];
 const BPFFS: &str = "/sys/fs/bpf";
 
@@ -67,7 +83,7 @@ fn packages() -> Result<(), String> {
         return tools();
     }
     let required: Vec<&str> =
-        BUILD.iter().chain(RUN).copied().filter(|name| !installed(name)).collect();
+        BUILD.iter().chain(RUN).chain(INTEROP).copied().filter(|name| !installed(name)).collect();
     let optional: Vec<&str> = REBUILD.iter().copied().filter(|name| !installed(name)).collect();
     if required.is_empty() && optional.is_empty() {
         return Ok(());
@@ -100,10 +116,44 @@ fn install(names: &[&str]) -> Result<(), String> {
         return Ok(());
     }
     shell::step(&format!("apt-get install {}", names.join(" ")));
+    let _denied = NoDaemons::begin()?;
     let mut command = apt();
     command.args(["-qq", "install", "--yes", "--no-install-recommends"]).args(names);
     shell::run(&mut command)
         .map_err(|error| format!("{error}; check the network and the package sources, then repeat"))
+}
+
+/// While it lives, no package starts a daemon: the lab runs its own, in namespaces of its own.
+struct NoDaemons {
+    /// Whether there was no policy before; one that was there is left as it is.
+    ours: bool,
+}
+
+impl NoDaemons {
+    fn begin() -> Result<Self, String> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::File::options();
+        match options.write(true).create_new(true).mode(0o755).open(POLICY) {
+            Ok(mut file) => {
+                file.write_all(b"#!/bin/sh\nexit 101\n")
+                    .map_err(|error| format!("{POLICY}: {error}"))?;
+                Ok(Self { ours: true })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Ok(Self { ours: false })
+            }
+            Err(error) => Err(format!("{POLICY}: {error}")),
+        }
+    }
+}
+
+impl Drop for NoDaemons {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = std::fs::remove_file(POLICY);
+        }
+    }
 }
 
 fn apt() -> Command {
@@ -141,7 +191,7 @@ fn tools() -> Result<(), String> {
          Debian calls the packages: {} {}",
         missing.join(" "),
         BUILD.join(" "),
-        RUN.join(" ")
+        [RUN, INTEROP].concat().join(" ")
     ))
 }
 

@@ -5,7 +5,7 @@
 //! like the tests: their dependencies need no second build, and their arithmetic is checked.
 //! A test that cannot run here prints `skipped: why`; such lines are counted and repeated.
 
-use crate::{setup, shell};
+use crate::{interop, setup, shell};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use std::time::Instant;
 
 /// Test programs that start daemons: one area each, named `e2e_<area>`.
 const END_TO_END_PREFIX: &str = "e2e_";
+
+/// Packages of the programs that end-to-end areas start.
+const DAEMONS: [&str; 3] = ["xswan-dataplane", "xswan-control", "xswan"];
 
 /// Sums over the test runners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +54,12 @@ impl Tally {
             self.skipped.push("ignored by an attribute".to_owned());
         }
         true
+    }
+
+    fn add_scenarios(&mut self, count: interop::Count) {
+        self.passed = self.passed.wrapping_add(count.passed);
+        self.failed += count.failures.len() as u64;
+        self.failures.extend(count.failures);
     }
 
     fn add(&mut self, other: Self) {
@@ -116,7 +125,7 @@ pub fn everything(only: Option<&str>) -> Result<(), String> {
         {
             tally.add(run_program(program, None, &[])?);
         }
-    } else if only != Some("doc") && areas.is_empty() {
+    } else if !matches!(only, Some("doc" | "interop")) && areas.is_empty() {
         return Err(format!("no such area: {}", only.unwrap_or_default()));
     }
     if matches!(only, None | Some("doc")) {
@@ -132,6 +141,9 @@ pub fn everything(only: Option<&str>) -> Result<(), String> {
             tally.add(run_program(program, Some(&folder), &["--test-threads=1"])?);
         }
     }
+    if matches!(only, None | Some("interop")) {
+        tally.add_scenarios(interop::area(only.is_some())?);
+    }
     tally.close()
 }
 
@@ -146,11 +158,17 @@ fn build(only: Option<&str>) -> Result<Vec<Program>, String> {
     match only {
         // One build of programs and tests together, so that they share every dependency.
         None | Some("unit" | "doc") => command.args(["--workspace", "--lib", "--bins", "--tests"]),
+        Some("interop") => {
+            for package in DAEMONS {
+                command.args(["--package", package]);
+            }
+            command.arg("--bins")
+        }
         Some("fuzz") => command.args(["--package", "xswan-testkit", "--test", "fuzz_replay"]),
         Some(area) => {
             let name = format!("{END_TO_END_PREFIX}{area}");
             command.args(["--package", "xswan-testkit", "--test", name.as_str()]);
-            for package in ["xswan-dataplane", "xswan-control", "xswan"] {
+            for package in DAEMONS {
                 command.args(["--package", package]);
             }
             command.arg("--bins")

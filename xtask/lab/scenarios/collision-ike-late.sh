@@ -1,6 +1,8 @@
 # REK-02, REK-03 for the IKE_SA: the requests cross and one side's messages come late; either side starts
 DAEMON_gwb="send_delay = 300
-send_delay_type = 36"
+send_delay_type = 36
+half_open_timeout = 5"
+LINGER=1   # charon may miss the collision and keep the lost IKE_SA, childless and REKEYED, for half a minute
 check() {
   local g p; up
   for g in "gwa gwb" "gwb gwa"; do

@@ -1,6 +1,7 @@
 # REK-01 for the IKE_SA: both gateways rekey it at once, one new IKE_SA stays and inherits the CHILD_SA
 DAEMON="send_delay = 200
-send_delay_type = 36"
+send_delay_type = 36
+half_open_timeout = 5"
 check() {
   local p; up
   sw gwa --rekey --ike lab >/dev/null & p=$!

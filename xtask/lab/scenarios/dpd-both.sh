@@ -2,6 +2,6 @@
 CONN_gwa="dpd_delay = 1s" CONN_gwb="dpd_delay = 1s"
 check() {
   up; sleep 4
-  logged gwa 'parsed INFORMATIONAL response [0-9]+ \[ \]'; logged gwb 'parsed INFORMATIONAL request [0-9]+ \[ \]|parsed INFORMATIONAL response'
+  logged gwa 'parsed INFORMATIONAL (request|response) [0-9]+ \[ \]'; logged gwb 'parsed INFORMATIONAL (request|response) [0-9]+ \[ \]'
   settle 1 1; sas gwa 'lab: #1,'; sas gwb 'lab: #1,'; reach hosta 10.2.0.2
 }
