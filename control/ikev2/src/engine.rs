@@ -171,4 +171,194 @@ impl Engine {
             }
         }
     }
+
+    /// Runs `work` on an IKE SA: its state is taken out, changed, and put back.
+    fn with_sa(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        id: IkeId,
+        work: impl FnOnce(State, &mut Context<'_>) -> State,
+    ) {
+        let Some(state) = self.sas.remove(&id) else { return };
+        let mut wishes = Vec::new();
+        let configuration = Arc::clone(&self.configuration);
+        let mut ctx = Context {
+            now,
+            host,
+            configuration: &configuration,
+            pools: &mut self.pools,
+            numbers: &mut self.numbers,
+            actions: &mut self.actions,
+            wishes: &mut wishes,
+        };
+        let established = state.is_established();
+        let state = work(state, &mut ctx);
+        if state.is_established() && !established {
+            self.statistics.established += 1;
+        }
+        self.put_back(id, state);
+        self.grant(now, host, wishes);
+    }
+
+    /// Something without an IKE SA yet.
+    fn with_context<T>(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        work: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T {
+        let mut wishes = Vec::new();
+        let configuration = Arc::clone(&self.configuration);
+        let mut ctx = Context {
+            now,
+            host,
+            configuration: &configuration,
+            pools: &mut self.pools,
+            numbers: &mut self.numbers,
+            actions: &mut self.actions,
+            wishes: &mut wishes,
+        };
+        let result = work(&mut ctx);
+        self.grant(now, host, wishes);
+        result
+    }
+
+    /// Keeps a state, its SPI and its deadline, or forgets the IKE SA.
+    fn put_back(&mut self, id: IkeId, state: State) {
+        if let Some(at) = self.due.remove(&id) {
+            self.deadlines.remove(&(at, id));
+        }
+        if !state.is_half_open() {
+            self.not_half_open(id);
+        }
+        let own_spi = match &state {
+            State::InitRequested(init) => Some(init.spi_i),
+            State::Closed => None,
+            _ => state.core().map(crate::sa::SaCore::own_spi),
+        };
+        let Some(own_spi) = own_spi else {
+            self.by_spi.retain(|_, other| *other != id);
+            return;
+        };
+        self.by_spi.insert(own_spi, id);
+        if let Some(at) = state.deadline() {
+            self.due.insert(id, at);
+            self.deadlines.insert((at, id));
+        }
+        self.sas.insert(id, state);
+    }
+
+    fn not_half_open(&mut self, id: IkeId) {
+        let Some((address, digest)) = self.half_open_from.remove(&id) else { return };
+        self.half_open = self.half_open.saturating_sub(1);
+        self.by_init.remove(&digest);
+        if let Some(count) = self.half_open_by_address.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.half_open_by_address.remove(&address);
+            }
+        }
+    }
+
+    /// What one IKE SA wants of the others.
+    fn grant(&mut self, now: Now, host: &mut dyn Host, wishes: Vec<Wish>) {
+        for wish in wishes {
+            match wish {
+                Wish::Adopt(sa) => self.put_back(sa.id, sa.state),
+                Wish::Close(id) => self.with_sa(now, host, id, |state, ctx| {
+                    state.terminate(ctx, None, false, None)
+                }),
+                Wish::Unique { ike, local, remote, initial_contact } => {
+                    self.unique(now, host, ike, &local, &remote, initial_contact);
+                }
+                Wish::Initiate { connection, child, replaces, at, failures, request } => {
+                    let planned = Planned { at, connection, child, replaces, failures, request };
+                    if at <= now.monotonic {
+                        self.start_planned(now, host, planned);
+                    } else {
+                        self.planned.push(planned);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Other IKE SAs between the same identities (RFC 7296 section 2.4, `unique`).
+    fn unique(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        ike: IkeId,
+        local: &Identity,
+        remote: &Identity,
+        initial_contact: bool,
+    ) {
+        let policy = self.sas.get(&ike).and_then(State::core);
+        let policy = policy.map_or(Unique::Never, |core| core.connection.unique);
+        let others: Vec<IkeId> = self
+            .sas
+            .iter()
+            .filter(|(id, state)| **id != ike && state.is_between(local, remote))
+            .map(|(id, _)| *id)
+            .collect();
+        if others.is_empty() || policy == Unique::Never {
+            return;
+        }
+        match policy {
+            Unique::Keep if !initial_contact => {
+                self.with_sa(now, host, ike, |state, ctx| {
+                    state.terminate(ctx, None, false, None)
+                });
+            }
+            Unique::Replace | Unique::Keep | Unique::No => {
+                for other in others {
+                    // With INITIAL_CONTACT the peer has no such SA any more: it is not told.
+                    let stale = initial_contact;
+                    if !stale && policy != Unique::Replace {
+                        continue;
+                    }
+                    self.with_sa(now, host, other, |state, ctx| {
+                        if let Some(core) = state.core() {
+                            let text = format!(
+                                "destroying duplicate IKE_SA for peer '{remote}'{}",
+                                if stale { ", received INITIAL_CONTACT" } else { "" }
+                            );
+                            core.event(ctx, Level::Info, "ike-duplicate", text);
+                        }
+                        state.terminate(ctx, None, stale, None)
+                    });
+                }
+            }
+            Unique::Never => {}
+        }
+    }
+
+    fn timer(&mut self, now: Now, host: &mut dyn Host) {
+        while let Some((at, id)) = self.deadlines.first().copied() {
+            if at > now.monotonic {
+                break;
+            }
+            self.deadlines.remove(&(at, id));
+            self.due.remove(&id);
+            self.with_sa(now, host, id, |state, ctx| state.timer(ctx));
+        }
+        let ready = |planned: &mut Planned| planned.at <= now.monotonic;
+        let ready: Vec<_> = self.planned.extract_if(.., ready).collect();
+        for planned in ready {
+            self.start_planned(now, host, planned);
+        }
+    }
+
+    /// Counters, limits and pools for listings.
+    #[must_use]
+    pub const fn half_open(&self) -> u32 {
+        self.half_open
+    }
+
+    /// Address pools and who has what.
+    #[must_use]
+    pub const fn pools(&self) -> &Pools {
+        &self.pools
+    }
 }

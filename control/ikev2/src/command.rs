@@ -1,0 +1,198 @@
+//! The operator's commands, and what the dataplane tells.
+
+use super::*;
+use crate::input::ChildId;
+use crate::wire::TrafficSelector;
+
+impl Engine {
+    pub(super) fn initiate_command(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        connection: Option<String>,
+        child: Option<String>,
+        packet: Option<[TrafficSelector; 2]>,
+        request: Option<RequestId>,
+    ) {
+        let found = self.find_connection(connection.as_deref(), child.as_deref());
+        let Some(connection) = found else {
+            let what = child.or(connection).unwrap_or_default();
+            self.done(request, Err(format!("no connection or child {what:?} is configured")));
+            return;
+        };
+        // An IKE SA that is there carries the new child.
+        if let Some(name) = &child {
+            let Some(policy) = connection.child(name).cloned() else { return };
+            if let Some(id) = self.established_for(&connection.name) {
+                self.with_sa(now, host, id, |state, ctx| {
+                    state.initiate_child(ctx, &policy, packet, request)
+                });
+                return;
+            }
+            let pending = self.sas.iter_mut().find_map(|(_, state)| {
+                state.goal_mut(&connection.name)
+            });
+            if let Some(goal) = pending {
+                if !goal.children.contains(name) {
+                    goal.children.push(name.clone());
+                }
+                // A packet asks again and again; an operator is told when the first is.
+                if request.is_none() {
+                    return;
+                }
+                if goal.request.is_none() {
+                    goal.request = request;
+                    return;
+                }
+            }
+        }
+        let children = match child {
+            Some(child) => vec![child],
+            None => Vec::new(),
+        };
+        let goal = Goal { children, packet, request, ..Goal::default() };
+        self.start(now, host, connection, goal);
+    }
+
+    fn find_connection(
+        &self,
+        connection: Option<&str>,
+        child: Option<&str>,
+    ) -> Option<Arc<ConnectionPolicy>> {
+        let fits = |policy: &&Arc<ConnectionPolicy>| {
+            connection.is_none_or(|name| policy.name == name)
+                && child.is_none_or(|name| policy.child(name).is_some())
+        };
+        self.configuration.connections.iter().find(fits).cloned()
+    }
+
+    fn established_for(&self, connection: &str) -> Option<IkeId> {
+        let usable = |(_, state): &(&IkeId, &State)| match state {
+            State::Established(sa) => sa.core.connection.name == connection && sa.is_usable(),
+            _ => false,
+        };
+        self.sas.iter().rev().find(usable).map(|(id, _)| *id)
+    }
+
+    fn start(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        connection: Arc<ConnectionPolicy>,
+        goal: Goal,
+    ) {
+        let request = goal.request;
+        let started = self.with_context(now, host, |ctx| {
+            let id = ctx.next_ike();
+            let route = |remote| ctx_route(remote);
+            ike_sa_init::initiate(ctx, id, connection, goal, route).map(|state| (id, state))
+        });
+        match started {
+            Ok((id, state)) => self.put_back(id, State::InitRequested(Box::new(state))),
+            Err(why) => self.done(request, Err(why)),
+        }
+    }
+
+    pub(super) fn start_planned(&mut self, now: Now, host: &mut dyn Host, planned: Planned) {
+        let Planned { connection, child, replaces, failures, request, .. } = planned;
+        // The configuration may be another one by now.
+        let Some(connection) = self.find_connection(Some(&connection.name), child.as_deref())
+        else {
+            self.done(request, Err("the connection is not configured any more".into()));
+            return;
+        };
+        let old = replaces.and_then(|id| self.sas.get(&id));
+        let mut children: Vec<String> = match old {
+            Some(State::Established(old)) => old.child_names(),
+            _ => Vec::new(),
+        };
+        if let Some(child) = child
+            && !children.contains(&child)
+        {
+            if old.is_none()
+                && let Some(id) = self.established_for(&connection.name)
+                && let Some(policy) = connection.child(&child).cloned()
+            {
+                self.with_sa(now, host, id, |state, ctx| {
+                    state.initiate_child(ctx, &policy, None, request)
+                });
+                return;
+            }
+            children.push(child);
+        }
+        let goal = Goal { children, packet: None, replaces, failures, request };
+        self.start(now, host, connection, goal);
+    }
+
+    /// Runs a command on every SA it is meant for; tells at once if there is none.
+    pub(super) fn command(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        target: &Target,
+        request: Option<RequestId>,
+        work: impl Fn(State, &mut Context<'_>, Option<ChildId>, Option<RequestId>) -> State,
+    ) {
+        let concerned = self.concerned(target);
+        if concerned.is_empty() {
+            self.done(request, Err("no matching SAs".into()));
+            return;
+        }
+        // One answer for all of them: the last one gives it.
+        let last = concerned.len() - 1;
+        for (position, (id, child)) in concerned.into_iter().enumerate() {
+            let request = request.filter(|_| position == last);
+            self.with_sa(now, host, id, |state, ctx| work(state, ctx, child, request));
+        }
+    }
+
+    fn concerned(&self, target: &Target) -> Vec<(IkeId, Option<ChildId>)> {
+        let mut found = Vec::new();
+        for (id, state) in &self.sas {
+            let connection = state.connection_name();
+            match target {
+                Target::Ike(wanted) if wanted == id => found.push((*id, None)),
+                Target::Connection(name) if connection == Some(name) => found.push((*id, None)),
+                Target::Ike(_) | Target::Connection(_) => {}
+                Target::Child { connection: of, child } => {
+                    let State::Established(sa) = state else { continue };
+                    if of.as_ref().is_none_or(|name| connection == Some(name)) {
+                        let named = sa.live_children(child);
+                        found.extend(named.into_iter().map(|child| (*id, Some(child))));
+                    }
+                }
+                Target::ChildSa(wanted) => {
+                    let State::Established(sa) = state else { continue };
+                    if sa.children.iter().any(|child| child.id == *wanted) {
+                        found.push((*id, Some(*wanted)));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    pub(super) fn with_child(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        spi_in: u32,
+        work: impl FnOnce(State, &mut Context<'_>) -> State,
+    ) {
+        let owner = self.sas.iter().find_map(|(id, state)| match state {
+            State::Established(sa) => {
+                sa.children.iter().any(|child| child.spi_in == spi_in).then_some(*id)
+            }
+            _ => None,
+        });
+        if let Some(id) = owner {
+            self.with_sa(now, host, id, work);
+        }
+    }
+
+    pub(super) fn done(&mut self, request: Option<RequestId>, result: Result<u32, String>) {
+        if let Some(request) = request {
+            self.actions.push_back(Action::Done { request, result });
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! From a datagram to the state it belongs to.
+
+use super::*;
+
+impl Engine {
+    pub(super) fn datagram(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        local: SocketAddr,
+        remote: SocketAddr,
+        octets: Vec<u8>,
+    ) {
+        self.statistics.datagrams_in += 1;
+        let parsed = match wire::parse_datagram(&octets) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.malformed(&octets, local, remote, error);
+                return;
+            }
+        };
+        let header = parsed.header;
+        if header.exchange == ExchangeType::IKE_SA_INIT {
+            if header.flags.response {
+                self.init_response(now, host, parsed, octets, local, remote);
+            } else {
+                self.init_request(now, host, &parsed, &octets, local, remote);
+            }
+            return;
+        }
+        // The sender's Initiator flag says which SPI is ours (RFC 7296 section 3.1).
+        let own = if header.flags.initiator { header.spi_r } else { header.spi_i };
+        let peer = if header.flags.initiator { header.spi_i } else { header.spi_r };
+        let Some(id) = self.by_spi.get(&own).copied() else {
+            self.statistics.unknown_spi += 1;
+            self.unknown_spi(now, &header, local, remote);
+            return;
+        };
+        let core = self.sas.get(&id).and_then(State::core);
+        let matches = core.is_some_and(|core| {
+            let peer_spi = if core.initiator { core.spi_r } else { core.spi_i };
+            // A message with our own role in it is a reflection of ours (AUT-11).
+            peer_spi == peer && core.initiator != header.flags.initiator
+        });
+        if !matches {
+            self.statistics.unknown_spi += 1;
+            return;
+        }
+        self.protected(now, host, id, &parsed, octets, local, remote);
+    }
+
+    /// Says what is wrong with the version, and nothing about the rest (RFC 7296 section 2.5).
+    fn malformed(
+        &mut self,
+        octets: &[u8],
+        local: SocketAddr,
+        remote: SocketAddr,
+        error: WireError,
+    ) {
+        self.statistics.malformed += 1;
+        if !error.is_major_version() {
+            return;
+        }
+        let Some(header) = Header::of_other_version(octets) else { return };
+        if header.flags.response {
+            return;
+        }
+        let flags = Flags { initiator: false, version: false, response: true };
+        let header =
+            Header::new(header.spi_i, header.spi_r, header.exchange, flags, header.message_id);
+        let notify = Payload::Notify(Notify::of(NotifyType::INVALID_MAJOR_VERSION));
+        let octets = Message { header, payloads: vec![notify] }.emit();
+        self.actions.push_back(Action::Send { local, remote, octets });
+    }
+
+    /// An unprotected hint that we do not know the SPI (section 2.21.4): rate-limited, only to
+    /// requests, and nobody acts on it without proof.
+    fn unknown_spi(&mut self, now: Now, header: &Header, local: SocketAddr, remote: SocketAddr) {
+        if header.flags.response {
+            return;
+        }
+        let (since, count) = &mut self.hints;
+        if now.monotonic.since(*since) >= 1000 {
+            (*since, *count) = (now.monotonic, 0);
+        }
+        if *count >= UNKNOWN_SPI_ANSWERS_PER_S {
+            return;
+        }
+        *count += 1;
+        let flags = Flags { initiator: !header.flags.initiator, version: false, response: true };
+        let header =
+            Header::new(header.spi_i, header.spi_r, header.exchange, flags, header.message_id);
+        let notify = Payload::Notify(Notify::of(NotifyType::INVALID_IKE_SPI));
+        let octets = Message { header, payloads: vec![notify] }.emit();
+        self.actions.push_back(Action::Send { local, remote, octets });
+    }
+
+    fn init_response(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        parsed: Datagram,
+        octets: Vec<u8>,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        let header = parsed.header;
+        let id = self.by_spi.get(&header.spi_i).copied();
+        let waiting = id.filter(|id| match self.sas.get(id) {
+            // Only from where the request went (RFC 7296 section 2.11).
+            Some(State::InitRequested(state)) => {
+                state.remote == remote && !header.flags.initiator && header.message_id == 0
+            }
+            _ => false,
+        });
+        let (Some(id), None) = (waiting, &parsed.encrypted) else {
+            self.statistics.unexpected += 1;
+            return;
+        };
+        let message = Message { header, payloads: parsed.payloads };
+        self.with_sa(now, host, id, |state, ctx| match state {
+            State::InitRequested(state) => state.answer(ctx, message, octets, (local, remote)),
+            other => other,
+        });
+    }
+
+    fn init_request(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        parsed: &Datagram,
+        octets: &[u8],
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        let header = parsed.header;
+        let proper = header.flags.initiator && header.message_id == 0 && header.spi_r == 0;
+        if !proper || parsed.encrypted.is_some() {
+            self.statistics.unexpected += 1;
+            return;
+        }
+        let digest = sha256(&[octets, remote.to_string().as_bytes()]);
+        if let Some(id) = self.by_init.get(&digest) {
+            if let Some(State::HalfOpen(state)) = self.sas.get(id) {
+                let octets = state.handshake.init_response.clone();
+                self.actions.push_back(Action::Send { local, remote, octets });
+            }
+            return;
+        }
+        let limit = self.configuration.settings.init_limit_half_open;
+        let full = self.sas.len() >= self.configuration.settings.max_ike_sas as usize;
+        if full || (limit > 0 && self.half_open >= limit) {
+            self.statistics.refused_half_open += 1;
+            return;
+        }
+        self.rotate_cookies(now, host);
+        let Some(cookies) = self.cookies.take() else { return };
+        let gate = Gate { cookies: &cookies, cookie_required: self.cookie_required(remote.ip()) };
+        let message = Message { header, payloads: parsed.payloads.clone() };
+        let answer = self.with_context(now, host, |ctx| {
+            let id = ctx.next_ike();
+            ike_sa_init::answer(ctx, &gate, id, &message, octets, (local, remote))
+        });
+        self.cookies = Some(cookies);
+        match answer {
+            Answer::Silence => {}
+            Answer::Stateless(octets) => {
+                self.statistics.stateless_answers += 1;
+                self.actions.push_back(Action::Send { local, remote, octets });
+            }
+            Answer::HalfOpen(state) => {
+                let id = state.core.id;
+                let octets = state.handshake.init_response.clone();
+                self.half_open += 1;
+                *self.half_open_by_address.entry(remote.ip()).or_default() += 1;
+                self.half_open_from.insert(id, (remote.ip(), digest));
+                self.by_init.insert(digest, id);
+                self.put_back(id, State::HalfOpen(state));
+                self.actions.push_back(Action::Send { local, remote, octets });
+            }
+        }
+    }
+
+    fn cookie_required(&self, address: IpAddr) -> bool {
+        let settings = &self.configuration.settings;
+        let here = self.half_open_by_address.get(&address).copied().unwrap_or(0);
+        let over = |count: u32, threshold: u32| threshold > 0 && count >= threshold;
+        over(self.half_open, settings.cookie_threshold)
+            || over(here, settings.cookie_threshold_ip)
+    }
+
+    fn rotate_cookies(&mut self, now: Now, host: &mut dyn Host) {
+        let mut secret = [0; 32];
+        match &mut self.cookies {
+            Some(cookies) if now.monotonic.since(self.cookies_since) >= COOKIE_SECRET_MS => {
+                host.random().fill(&mut secret);
+                cookies.rotate(secret);
+                self.cookies_since = now.monotonic;
+            }
+            Some(_) => {}
+            None => {
+                host.random().fill(&mut secret);
+                self.cookies = Some(Cookies::new(secret));
+                self.cookies_since = now.monotonic;
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a datagram with all that is known of it")]
+    fn protected(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        id: IkeId,
+        parsed: &Datagram,
+        octets: Vec<u8>,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        let Some(state) = self.sas.get_mut(&id) else { return };
+        let Some(core) = state.core_mut() else { return };
+        let header = parsed.header;
+        let Some(encrypted) = &parsed.encrypted else {
+            // Unprotected answers to protected requests are hints for the log at most.
+            self.statistics.unprotected += 1;
+            return;
+        };
+        if header.flags.response {
+            if !core.requests.answers(header.message_id) {
+                self.statistics.outside_window += 1;
+                return;
+            }
+        } else {
+            match core.responses.standing(header.message_id, &octets) {
+                Standing::New => {}
+                Standing::Again(datagrams) => {
+                    self.statistics.retransmitted_answers += 1;
+                    for octets in datagrams {
+                        self.actions.push_back(Action::Send { local, remote, octets });
+                    }
+                    return;
+                }
+                Standing::Outside => {
+                    self.statistics.outside_window += 1;
+                    return;
+                }
+            }
+        }
+        let (Some(aad), Some(body)) =
+            (octets.get(encrypted.aad.clone()), octets.get(encrypted.body.clone()))
+        else {
+            return;
+        };
+        let Ok(plaintext) = core.inbound.open(aad, body) else {
+            self.statistics.integrity += 1;
+            return;
+        };
+        let fragment = match encrypted.kind {
+            EncryptedKind::Sk => Some((encrypted.inner_first, plaintext, octets)),
+            EncryptedKind::Skf { number, total } => core.reassembly.add(
+                crate::fragmentation::Fragment {
+                    message_id: header.message_id,
+                    response: header.flags.response,
+                    number,
+                    total,
+                    first: encrypted.inner_first,
+                    plaintext,
+                    octets,
+                },
+            ),
+        };
+        let Some((first, plaintext, octets)) = fragment else { return };
+        self.complete(now, host, id, header, first, plaintext, octets, local, remote);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a message with all that is known of it")]
+    fn complete(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        id: IkeId,
+        header: Header,
+        first: PayloadType,
+        plaintext: Vec<u8>,
+        octets: Vec<u8>,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        self.statistics.messages_in += 1;
+        let payloads = wire::parse_chain(first, &plaintext);
+        self.with_sa(now, host, id, |state, ctx| {
+            receive(state, ctx, header, first, payloads, plaintext, octets, (local, remote))
+        });
+    }
+}
+
+/// An authenticated message, complete: what concerns every state, then the state's own.
+#[expect(clippy::too_many_arguments, reason = "a message with all that is known of it")]
+fn receive(
+    mut state: State,
+    ctx: &mut Context<'_>,
+    header: Header,
+    first: PayloadType,
+    payloads: Result<Vec<Payload>, WireError>,
+    plaintext: Vec<u8>,
+    octets: Vec<u8>,
+    (local, remote): (SocketAddr, SocketAddr),
+) -> State {
+    let established = state.is_established();
+    let Some(core) = state.core_mut() else { return state };
+    core.last_inbound = ctx.now.monotonic;
+    if !established {
+        // The initiator goes to port 4500 with its second message (RFC 7296 section 2.23).
+        (core.local, core.remote) = (local, remote);
+    }
+    let mut inbound = Inbound {
+        header,
+        payloads: Vec::new(),
+        first,
+        plaintext,
+        octets,
+        local,
+        remote,
+    };
+    let refusal = match payloads {
+        Ok(payloads) => {
+            inbound.payloads = payloads;
+            wire::first_unknown_critical(&inbound.payloads).map(|kind| {
+                Notify::with(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind.0])
+            })
+        }
+        Err(_) => Some(Notify::of(NotifyType::INVALID_SYNTAX)),
+    };
+    core.trace_inbound(ctx, &inbound);
+    let Some(refusal) = refusal else {
+        if inbound.header.flags.response {
+            core.requests.answered();
+            return state.response(ctx, inbound);
+        }
+        return state.request(ctx, inbound);
+    };
+    let text = format!("a message that cannot be read: {}", refusal.kind);
+    core.event(ctx, Level::Warning, "message-refused", text);
+    let fatal = refusal.kind == NotifyType::INVALID_SYNTAX;
+    if !inbound.header.flags.response {
+        core.respond(ctx, &inbound, &[Payload::Notify(refusal)]);
+    } else if fatal {
+        core.requests.answered();
+    } else {
+        return state;
+    }
+    // A peer that is authenticated and sends nonsense is broken (section 2.21.2).
+    if fatal {
+        state.abandon(ctx, "a message that cannot be read");
+        return State::Closed;
+    }
+    state
+}
