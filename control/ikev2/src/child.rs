@@ -16,7 +16,9 @@ use crate::policy::{ChildPolicy, ConnectionPolicy};
 use crate::proposal::{self, Choice, kind, protocol};
 use crate::sa::{Context, SaCore, notify};
 use crate::traffic_selector::{self, is_narrowed, narrow, resolve};
-use crate::wire::{Notify, NotifyType, Payload, Proposal, TrafficSelector};
+use crate::wire::{
+    Notify, NotifyType, Payload, Proposal, SecurityAssociation, TrafficSelector,
+};
 use std::net::IpAddr;
 use std::sync::Arc;
 use xswan_ike_crypto::{Encryption, Integrity, Prf, Secret, child_keymat};
@@ -185,21 +187,21 @@ impl ChildOffer {
     /// Key exchange methods that may be tried first: those of the first proposal.
     pub(crate) fn key_exchanges(&self) -> Vec<u16> {
         let transforms = self.policy.proposals.iter().flat_map(|proposal| &proposal.transforms);
-        transforms.filter(|item| item.kind == kind::KEY_EXCHANGE).map(|item| item.id).collect()
+        transforms.filter(|item| item.kind == kind::KE).map(|item| item.id).collect()
     }
 
     /// The payloads of the offer; nonce and key exchange go between SA and TSi.
     pub(crate) fn payloads(&self, between: Vec<Payload>) -> Vec<Payload> {
         let mut payloads = Vec::new();
         if self.policy.mode == ChildMode::Transport {
-            payloads.push(Payload::Notify(Notify::of(NotifyType::USE_TRANSPORT_MODE)));
+            payloads.push(Payload::Notify(Notify::new(NotifyType::USE_TRANSPORT_MODE, Vec::new())));
         }
         let spi = self.spi_in.to_be_bytes();
         let offer = proposal::offer(&self.policy.proposals, protocol::ESP, &spi, self.without_ke);
-        payloads.push(Payload::Sa(offer));
+        payloads.push(Payload::Sa(SecurityAssociation { proposals: offer }));
         payloads.extend(between);
-        payloads.push(Payload::TsI(self.local_ts.clone()));
-        payloads.push(Payload::TsR(self.remote_ts.clone()));
+        payloads.push(Payload::TsI(self.local_ts.clone().into()));
+        payloads.push(Payload::TsR(self.remote_ts.clone().into()));
         payloads
     }
 
@@ -286,9 +288,9 @@ pub(crate) fn child_payloads(
     let (mut sa, mut tsi, mut tsr) = (None, None, None);
     for payload in payloads {
         match payload {
-            Payload::Sa(proposals) => sa = Some(proposals.as_slice()),
-            Payload::TsI(selectors) => tsi = Some(selectors.as_slice()),
-            Payload::TsR(selectors) => tsr = Some(selectors.as_slice()),
+            Payload::Sa(offered) => sa = Some(offered.proposals.as_slice()),
+            Payload::TsI(list) => tsi = Some(list.selectors.as_slice()),
+            Payload::TsR(list) => tsr = Some(list.selectors.as_slice()),
             _ => {}
         }
     }
@@ -303,12 +305,12 @@ pub(crate) fn esp_spi(octets: &[u8]) -> Option<u32> {
 
 /// The transforms of ESP, if the dataplane has them.
 pub(crate) fn esp_suite(choice: &Choice) -> Option<EspSuite> {
-    let encryption = choice.transform(kind::ENCRYPTION)?;
+    let encryption = choice.transform(kind::ENCR)?;
     let suite = EspSuite {
         encryption: encryption.id,
         key_bits: encryption.key_bits.unwrap_or(0),
-        integrity: choice.id(kind::INTEGRITY),
-        esn: choice.id(kind::SEQUENCE_NUMBERS) == 1,
+        integrity: choice.id(kind::INTEG),
+        esn: choice.id(kind::SN) == 1,
     };
     key_lengths(suite).map(|_| suite)
 }
@@ -316,12 +318,12 @@ pub(crate) fn esp_suite(choice: &Choice) -> Option<EspSuite> {
 /// Octets of the encryption key, with salt, and of the integrity key.
 fn key_lengths(suite: EspSuite) -> Option<(usize, usize)> {
     let key_bits = (suite.key_bits != 0).then_some(suite.key_bits);
-    let encryption = Encryption::from_transform(suite.encryption, key_bits)?;
+    let encryption = Encryption::from_transform_id(suite.encryption, key_bits)?;
     if encryption.is_aead() {
-        return (suite.integrity == 0).then(|| (encryption.key_len(), 0));
+        return (suite.integrity == 0).then(|| (encryption.keymat_len(), 0));
     }
     let integrity = Integrity::from_transform_id(suite.integrity)?;
-    Some((encryption.key_len(), integrity.key_len()))
+    Some((encryption.keymat_len(), integrity.key_len()))
 }
 
 /// What we answer to a peer that wants a Child SA. The SPI is reserved.
@@ -403,13 +405,14 @@ impl NegotiatedChild {
     pub(crate) fn answer_payloads(&self, between: Vec<Payload>) -> Vec<Payload> {
         let mut payloads = Vec::new();
         if self.mode == ChildMode::Transport {
-            payloads.push(Payload::Notify(Notify::of(NotifyType::USE_TRANSPORT_MODE)));
+            payloads.push(Payload::Notify(Notify::new(NotifyType::USE_TRANSPORT_MODE, Vec::new())));
         }
         let spi = self.spi_in.to_be_bytes().to_vec();
-        payloads.push(Payload::Sa(vec![self.choice.to_proposal(protocol::ESP, spi)]));
+        let proposals = vec![self.choice.to_proposal(protocol::ESP, spi)];
+        payloads.push(Payload::Sa(SecurityAssociation { proposals }));
         payloads.extend(between);
-        payloads.push(Payload::TsI(self.remote_ts.clone()));
-        payloads.push(Payload::TsR(self.local_ts.clone()));
+        payloads.push(Payload::TsI(self.remote_ts.clone().into()));
+        payloads.push(Payload::TsR(self.local_ts.clone().into()));
         payloads
     }
 
@@ -424,7 +427,7 @@ impl NegotiatedChild {
         secrets: &ChildSecrets<'_>,
         outbound: bool,
     ) -> Result<ChildSa, ChildRefusal> {
-        let keys = derive(core.suite.prf, core, self.suite, secrets);
+        let keys = derive(core.suite.prf(), core, self.suite, secrets);
         let Some((key_in, key_out)) = keys else {
             ctx.host.release_spi(self.spi_in);
             return Err(ChildRefusal::new(NotifyType::NO_PROPOSAL_CHOSEN, "no keys"));
@@ -441,7 +444,7 @@ impl NegotiatedChild {
             state: if outbound { ChildState::Installed } else { ChildState::InboundOnly },
             mode: self.mode,
             suite: self.suite,
-            key_exchange: self.choice.id(kind::KEY_EXCHANGE),
+            key_exchange: self.choice.id(kind::KE),
             spi_in: self.spi_in,
             spi_out: self.spi_out,
             local_ts: self.local_ts.clone(),

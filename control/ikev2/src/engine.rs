@@ -8,6 +8,9 @@
 //! Nothing is changed by a datagram before its ICV is verified, except by IKE_SA_INIT, whose
 //! limits are here.
 
+mod command;
+mod dispatch;
+
 use crate::action::Action;
 use crate::clock::{Millis, Now};
 use crate::cookie::Cookies;
@@ -18,12 +21,13 @@ use crate::input::{IkeId, Input, RequestId, Target};
 use crate::message_id::Standing;
 use crate::policy::{Configuration, ConnectionPolicy, Unique};
 use crate::pool::Pools;
+use crate::protect::emit;
 use crate::sa::{Context, Inbound, Numbers, Wish};
 use crate::state::{IkeSa, State};
 use crate::statistics::Statistics;
 use crate::wire::{
-    self, Datagram, EncryptedKind, ExchangeType, Flags, Header, Message, Notify, NotifyType,
-    Payload, PayloadType, WireError,
+    self, Datagram, ExchangeType, Flags, Header, Message, Notify, NotifyType,
+    Payload, PayloadType, Protection, WireError,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};

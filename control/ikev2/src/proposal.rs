@@ -3,32 +3,9 @@
 use crate::policy::ProposalPolicy;
 use crate::wire::{Proposal, Transform};
 use std::fmt;
+use xswan_ike_crypto::{Encryption, Group, Integrity, Prf};
 
-/// Transform types (RFC 7296 section 3.3.2, RFC 9370 section 4).
-pub mod kind {
-    /// Encryption.
-    pub const ENCRYPTION: u8 = 1;
-    /// Pseudorandom function.
-    pub const PRF: u8 = 2;
-    /// Integrity.
-    pub const INTEGRITY: u8 = 3;
-    /// Key exchange.
-    pub const KEY_EXCHANGE: u8 = 4;
-    /// Sequence numbers.
-    pub const SEQUENCE_NUMBERS: u8 = 5;
-    /// First of seven additional key exchanges.
-    pub const ADDITIONAL_KE_FIRST: u8 = 6;
-    /// Last of seven additional key exchanges.
-    pub const ADDITIONAL_KE_LAST: u8 = 12;
-}
-
-/// Protocol IDs (RFC 7296 section 3.3.1).
-pub mod protocol {
-    /// IKE.
-    pub const IKE: u8 = 1;
-    /// ESP.
-    pub const ESP: u8 = 3;
-}
+pub use crate::wire::{protocol, transform as kind};
 
 /// What was chosen: at most one transform of each type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +23,7 @@ impl Choice {
     #[must_use]
     pub fn transform(&self, kind: u8) -> Option<&Transform> {
         let of_kind = |transform: &&Transform| transform.kind == kind;
-        let optional = |transform: &&Transform| kind == kind::SEQUENCE_NUMBERS || transform.id != 0;
+        let optional = |transform: &&Transform| kind == kind::SN || transform.id != 0;
         self.transforms.iter().find(of_kind).filter(optional)
     }
 
@@ -59,7 +36,7 @@ impl Choice {
     /// The additional key exchanges, in order.
     #[must_use]
     pub fn additional_key_exchanges(&self) -> Vec<u16> {
-        let kinds = kind::ADDITIONAL_KE_FIRST..=kind::ADDITIONAL_KE_LAST;
+        let kinds = kind::ADDKE1..=kind::ADDKE7;
         kinds.map(|kind| self.id(kind)).filter(|id| *id != 0).collect()
     }
 
@@ -84,17 +61,17 @@ impl fmt::Display for NoCommonProposal {
         }
         let list = |ids: &[u16], kind: u8| {
             let names: Vec<_> =
-                ids.iter().map(|id| xswan_ike_crypto::transform_name(kind, *id)).collect();
+                ids.iter().map(|id| transform_name(kind, *id)).collect();
             if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
         };
         for (position, (kind, ours, theirs)) in self.missing.iter().enumerate() {
             let separator = if position == 0 { "" } else { "; " };
             let what = match *kind {
-                kind::ENCRYPTION => "encryption",
+                kind::ENCR => "encryption",
                 kind::PRF => "PRF",
-                kind::INTEGRITY => "integrity",
-                kind::KEY_EXCHANGE => "key exchange",
-                kind::SEQUENCE_NUMBERS => "sequence numbers",
+                kind::INTEG => "integrity",
+                kind::KE => "key exchange",
+                kind::SN => "sequence numbers",
                 _ => "additional key exchange",
             };
             let (ours, theirs) = (list(ours, *kind), list(theirs, *kind));
@@ -102,6 +79,26 @@ impl fmt::Display for NoCommonProposal {
         }
         Ok(())
     }
+}
+
+/// The name of a transform for people.
+#[must_use]
+pub fn transform_name(kind: u8, id: u16) -> String {
+    let known = match kind {
+        kind::ENCR => Encryption::ALL.iter().find(|item| item.id() == id).map(|item| {
+            let name = item.name();
+            name.split('-').next().unwrap_or(name)
+        }),
+        kind::PRF => Prf::from_transform_id(id).map(Prf::name),
+        kind::INTEG => Integrity::from_transform_id(id).map(Integrity::name),
+        kind::SN => match id {
+            0 => Some("NO_EXT_SEQ"),
+            1 => Some("EXT_SEQ"),
+            _ => None,
+        },
+        _ => Group::from_transform_id(id).map(Group::name),
+    };
+    known.map_or_else(|| id.to_string(), str::to_owned)
 }
 
 /// Chooses from what a peer offers. Our order decides between proposals and between the
@@ -139,7 +136,7 @@ pub fn choose(
 }
 
 const fn is_ke(kind: u8) -> bool {
-    matches!(kind, kind::KEY_EXCHANGE | kind::ADDITIONAL_KE_FIRST..=kind::ADDITIONAL_KE_LAST)
+    matches!(kind, kind::KE | kind::ADDKE1..=kind::ADDKE7)
 }
 
 fn choose_from(
@@ -150,7 +147,7 @@ fn choose_from(
 ) -> Result<Choice, NoCommonProposal> {
     let mut chosen = Vec::new();
     let mut missing = Vec::new();
-    for kind in kind::ENCRYPTION..=kind::ADDITIONAL_KE_LAST {
+    for kind in kind::ENCR..=kind::ADDKE7 {
         if without_ke && is_ke(kind) {
             continue;
         }
@@ -159,20 +156,16 @@ fn choose_from(
         // NONE and absence are the same (RFC 7296 section 3.3.2); sequence numbers have no NONE.
         let none = |list: &[&Transform]| {
             list.is_empty()
-                || (kind != kind::SEQUENCE_NUMBERS && list.iter().any(|item| item.id == 0))
-        };
-        let preferred = |own: &&&Transform| kind == kind::KEY_EXCHANGE && Some(own.id) == preferred_ke;
-        let common = |own: &&&Transform| {
-            let same = |peer: &&Transform| peer.id == own.id && peer.key_bits == own.key_bits;
-            own.id != 0 || kind == kind::SEQUENCE_NUMBERS
-                && theirs.iter().any(same)
+                || (kind != kind::SN && list.iter().any(|item| item.id == 0))
         };
         let real = |own: &&&Transform| {
-            common(own)
-                && theirs.iter().any(|peer| peer.id == own.id && peer.key_bits == own.key_bits)
+            let same = |peer: &&Transform| {
+                peer.id == own.id && peer.key_bits == own.key_bits && peer.is_usable()
+            };
+            (own.id != 0 || kind == kind::SN) && theirs.iter().any(same)
         };
-        let found =
-            ours.iter().filter(real).find(preferred).or_else(|| ours.iter().find(real));
+        let preferred = |own: &&&Transform| kind == kind::KE && Some(own.id) == preferred_ke;
+        let found = ours.iter().filter(real).find(preferred).or_else(|| ours.iter().find(real));
         match found {
             Some(transform) => chosen.push((*transform).clone()),
             None if none(&ours) && none(&theirs) => {}

@@ -1,11 +1,12 @@
-//! Messages under SK_e and SK_a: sealed into SK or, if too large, SKF payloads, and opened
+//! Messages under SK_e and SK_a: sealed into SK or, if too large, SKF payloads
 //! (RFC 7296 section 3.14, RFC 5282, RFC 7383).
+//!
+//! What cannot be sealed (no IV is left, a message beyond 64 KiB) is not sent: the peer sees a
+//! loss, and the retransmission timer ends what depends on it.
 
 use crate::fragmentation::{Overhead, split};
 use crate::message_id::Datagrams;
-use crate::wire::{
-    EncryptedKind, Header, Payload, PayloadType, emit_chain, protected_prefix,
-};
+use crate::wire::{Header, Message, Payload, PayloadType, Protection, emit_chain, protected_prefix};
 use xswan_ike_crypto::{Random, SkCipher};
 
 /// The largest datagram that a message may fill unfragmented.
@@ -19,6 +20,11 @@ pub(crate) struct Ceiling {
     pub(crate) marker: bool,
 }
 
+/// A message without protection. Empty if it is too long, which ours are not.
+pub(crate) fn emit(message: &Message) -> Vec<u8> {
+    message.emit().unwrap_or_default()
+}
+
 /// Seals payloads under a header. Without a ceiling, or if they fit, into one datagram.
 pub(crate) fn seal(
     cipher: &mut SkCipher,
@@ -27,7 +33,7 @@ pub(crate) fn seal(
     ceiling: Option<Ceiling>,
     random: &mut dyn Random,
 ) -> Datagrams {
-    let (first, plaintext) = emit_chain(payloads);
+    let Ok((first, plaintext)) = emit_chain(payloads) else { return Vec::new() };
     let pieces = match ceiling {
         None => Vec::new(),
         Some(ceiling) => {
@@ -36,16 +42,15 @@ pub(crate) fn seal(
         }
     };
     if pieces.len() < 2 {
-        return vec![seal_one(cipher, header, EncryptedKind::Sk, first, &plaintext, random)];
+        let sealed = seal_one(cipher, header, Protection::Sk, first, &plaintext, random);
+        return sealed.into_iter().collect();
     }
-    let total = pieces.len() as u16;
+    let total = u16::try_from(pieces.len()).unwrap_or(u16::MAX);
     (1_u16..)
         .zip(pieces)
-        .map(|(number, piece)| {
-            // The type of the first payload stands in the first fragment only.
-            let first = if number == 1 { first } else { PayloadType::NONE };
-            let kind = EncryptedKind::Skf { number, total };
-            seal_one(cipher, header, kind, first, piece, random)
+        .filter_map(|(fragment, piece)| {
+            let protection = Protection::Skf { fragment, total };
+            seal_one(cipher, header, protection, first, piece, random)
         })
         .collect()
 }
@@ -53,13 +58,14 @@ pub(crate) fn seal(
 fn seal_one(
     cipher: &mut SkCipher,
     header: &Header,
-    kind: EncryptedKind,
+    protection: Protection,
     first: PayloadType,
     plaintext: &[u8],
     random: &mut dyn Random,
-) -> Vec<u8> {
-    let mut octets = protected_prefix(header, kind, first, cipher.body_len(plaintext.len()));
-    let body = cipher.seal(&octets, plaintext, random);
+) -> Option<Vec<u8>> {
+    let body_len = cipher.body_len(plaintext.len());
+    let mut octets = protected_prefix(header, protection, first, body_len).ok()?;
+    let body = cipher.seal(random, &octets, plaintext).ok()?;
     octets.extend_from_slice(&body);
-    octets
+    Some(octets)
 }

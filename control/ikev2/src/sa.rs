@@ -12,7 +12,7 @@ use crate::pool::Pools;
 use crate::settings::Settings;
 use crate::state::IkeSa;
 use crate::wire::{
-    ExchangeType, Flags, Header, Identification, Notify, NotifyType, Payload, PayloadType,
+    ExchangeType, Flags, Header, Identification, Message, Notify, NotifyType, Payload, PayloadType,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -223,8 +223,7 @@ pub(crate) fn notifies(payloads: &[Payload], kind: NotifyType) -> impl Iterator<
 
 /// An identity as a payload's body.
 pub(crate) fn to_identification(identity: &Identity) -> Identification {
-    let (kind, data) = identity.to_payload();
-    Identification { kind, data }
+    Identification::new(identity.kind_number(), identity.data().to_vec())
 }
 
 impl SaCore {
@@ -304,7 +303,7 @@ impl SaCore {
 
     /// Answers a request with one error.
     pub(crate) fn refuse(&mut self, ctx: &mut Context<'_>, request: &Inbound, kind: NotifyType) {
-        self.respond(ctx, request, &[Payload::Notify(Notify::of(kind))]);
+        self.respond(ctx, request, &[Payload::Notify(Notify::new(kind, Vec::new()))]);
     }
 
     /// One line for the log.
@@ -335,9 +334,11 @@ impl SaCore {
         response: bool,
         payloads: &[Payload],
     ) {
-        let kind = if response { "response" } else { "request" };
-        let list = crate::wire::display_payloads(payloads);
-        self.event(ctx, Level::Debug, "message", format!("{verb} {exchange} {kind} {id} [ {list}]"));
+        if ctx.settings().trace_messages {
+            let header = self.header(exchange, id, response);
+            let message = Message { header, payloads: payloads.to_vec() };
+            self.event(ctx, Level::Debug, "message", format!("{verb} {message}"));
+        }
     }
 
     /// One line for a message that arrived.

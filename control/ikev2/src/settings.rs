@@ -34,6 +34,8 @@ pub struct Settings {
     pub max_children: u32,
     /// Requests of a peer with a key exchange in them that are worked on in a second.
     pub max_key_exchanges_per_s: u32,
+    /// Make an event of every message: for debugging, and slow.
+    pub trace_messages: bool,
 }
 
 impl Default for Settings {
@@ -54,6 +56,7 @@ impl Default for Settings {
             max_ike_sas: 100_000,
             max_children: 256,
             max_key_exchanges_per_s: 20,
+            trace_messages: false,
         }
     }
 }

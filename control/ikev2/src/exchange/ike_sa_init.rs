@@ -31,11 +31,12 @@ use crate::message_id::{Due, Requests, Responses};
 use crate::nat;
 use crate::policy::{AddressPattern, ConnectionPolicy, Fragmentation};
 use crate::proposal::{self, Choice, kind, protocol};
+use crate::protect::emit;
 use crate::sa::{Context, Inbound, PeerFeatures, SaCore, Wish, notifies, notify};
 use crate::state::State;
 use crate::wire::{
-    self, ExchangeType, Flags, Header, KeyExchangeData, Message, Notify, NotifyType, Payload,
-    TrafficSelector,
+    ExchangeType, Flags, Header, KeyExchange as KeyExchangeData, Message, Nonce, Notify,
+    NotifyType, Payload, SecurityAssociation, TrafficSelector, first_unknown_critical,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -113,32 +114,31 @@ pub(crate) struct InitRequested {
 
 fn first_key_exchange(connection: &ConnectionPolicy) -> Option<u16> {
     let transforms = connection.proposals.iter().flat_map(|proposal| &proposal.transforms);
-    transforms.filter(|item| item.kind == kind::KEY_EXCHANGE).map(|item| item.id).next()
+    transforms.filter(|item| item.kind == kind::KE).map(|item| item.id).next()
 }
 
 fn allows_key_exchange(connection: &ConnectionPolicy, group: u16) -> bool {
     let mut transforms = connection.proposals.iter().flat_map(|proposal| &proposal.transforms);
-    transforms.any(|item| item.kind == kind::KEY_EXCHANGE && item.id == group)
+    transforms.any(|item| item.kind == kind::KE && item.id == group)
 }
 
 fn has_additional(connection: &ConnectionPolicy) -> bool {
-    let kinds = kind::ADDITIONAL_KE_FIRST..=kind::ADDITIONAL_KE_LAST;
+    let kinds = kind::ADDKE1..=kind::ADDKE7;
     let mut transforms = connection.proposals.iter().flat_map(|proposal| &proposal.transforms);
     transforms.any(|item| kinds.contains(&item.kind))
 }
 
 /// Where an initiator sends from and to.
 fn endpoints(
+    ctx: &mut Context<'_>,
     connection: &ConnectionPolicy,
-    route: impl Fn(IpAddr) -> Option<IpAddr>,
 ) -> Result<(SocketAddr, SocketAddr), String> {
     let remotes = connection.remote_addresses.iter().filter_map(AddressPattern::single);
     for remote in remotes {
-        let own = connection.local_addresses.iter().filter_map(AddressPattern::single);
+        let mut own = connection.local_addresses.iter().filter_map(AddressPattern::single);
         let local = own
-            .into_iter()
             .find(|local| local.is_ipv4() == remote.is_ipv4())
-            .or_else(|| route(remote));
+            .or_else(|| ctx.host.local_address(remote));
         if let Some(local) = local {
             let local = SocketAddr::new(local, connection.local_port);
             return Ok((local, SocketAddr::new(remote, connection.remote_port)));
@@ -147,7 +147,7 @@ fn endpoints(
     Err(format!("{}: remote_addrs has no address to start with", connection.name))
 }
 
-/// Starts an IKE SA. `route` finds our address for a destination.
+/// Starts an IKE SA.
 ///
 /// # Errors
 /// One line: nothing was sent.
@@ -156,9 +156,8 @@ pub(crate) fn initiate(
     id: IkeId,
     connection: Arc<ConnectionPolicy>,
     goal: Goal,
-    route: impl Fn(IpAddr) -> Option<IpAddr>,
 ) -> Result<InitRequested, String> {
-    let (local, remote) = endpoints(&connection, route)?;
+    let (local, remote) = endpoints(ctx, &connection)?;
     let group = first_key_exchange(&connection).ok_or("no key exchange is configured")?;
     let (key_exchange, public) = generate(ctx, group)?;
     let nonce = ctx.random_octets(NONCE_LEN);
@@ -210,13 +209,13 @@ impl InitRequested {
         let mut payloads = Vec::new();
         // The cookie goes first (section 2.6).
         if let Some(cookie) = &self.cookie {
-            payloads.push(Payload::Notify(Notify::with(NotifyType::COOKIE, cookie.clone())));
+            payloads.push(Payload::Notify(Notify::new(NotifyType::COOKIE, cookie.clone())));
         }
         let offer = proposal::offer(&self.connection.proposals, protocol::IKE, &[], false);
-        payloads.push(Payload::Sa(offer));
+        payloads.push(Payload::Sa(SecurityAssociation { proposals: offer }));
         let data = self.public.clone();
-        payloads.push(Payload::Ke(KeyExchangeData { group: self.group, data }));
-        payloads.push(Payload::Nonce(self.nonce.clone()));
+        payloads.push(Payload::Ke(KeyExchangeData { method: self.group, data }));
+        payloads.push(Payload::Nonce(Nonce(self.nonce.clone())));
         let addresses = (self.local, self.remote);
         payloads.extend(nat_detection(ctx, &self.connection, self.spi_i, 0, addresses));
         payloads.extend(features(&self.connection));
@@ -234,10 +233,11 @@ impl InitRequested {
         let flags = Flags { initiator: true, version: false, response: false };
         let header = Header::new(self.spi_i, 0, ExchangeType::IKE_SA_INIT, flags, 0);
         let payloads = self.payloads(ctx);
-        let list = wire::display_payloads(&payloads);
-        let text = format!("generating IKE_SA_INIT request 0 [ {list} ]");
-        self.event(ctx, Level::Debug, "message", text);
-        self.request = Message { header, payloads }.emit();
+        let message = Message { header, payloads };
+        if ctx.settings().trace_messages {
+            self.event(ctx, Level::Debug, "message", format!("generating {message}"));
+        }
+        self.request = emit(&message);
         self.requests.start_over();
         let datagrams = vec![self.request.clone()];
         ctx.send(self.local, self.remote, &datagrams);
@@ -293,10 +293,10 @@ impl InitRequested {
         octets: Vec<u8>,
         endpoints: (SocketAddr, SocketAddr),
     ) -> State {
-        let list = wire::display_payloads(&message.payloads);
-        let text = format!("parsed IKE_SA_INIT response 0 [ {list} ]");
-        self.event(ctx, Level::Debug, "message", text);
-        if message.first_unknown_critical().is_some() {
+        if ctx.settings().trace_messages {
+            self.event(ctx, Level::Debug, "message", format!("parsed {message}"));
+        }
+        if first_unknown_critical(&message.payloads).is_some() {
             return State::InitRequested(self);
         }
         if let Some(again) = self.restart(ctx, &message) {
@@ -384,7 +384,7 @@ impl InitRequested {
         let (Some(choice), Some(suite)) = (choice, suite) else {
             return Err((self, "the peer chose what was not offered".into()));
         };
-        if parsed.ke.group != self.group || choice.id(kind::KEY_EXCHANGE) != self.group {
+        if parsed.ke.method != self.group || choice.id(kind::KE) != self.group {
             return Err((self, "the peer answered with another key exchange".into()));
         }
         if parsed.nonce == self.nonce {
@@ -395,12 +395,12 @@ impl InitRequested {
         if !additional.is_empty() && !features.intermediate {
             return Err((self, "additional key exchanges without IKE_INTERMEDIATE".into()));
         }
-        let shared = match self.key_exchange.clone().finish(&parsed.ke.data) {
+        let shared = match self.key_exchange.finish(&parsed.ke.data) {
             Ok(shared) => shared,
             Err(error) => return Err((self, format!("the peer's key exchange: {error}"))),
         };
         let spis = (self.spi_i, message.header.spi_r);
-        let seed = Skeyseed::initial(suite.prf, &self.nonce, parsed.nonce, &shared);
+        let seed = Skeyseed::initial(suite.prf(), &self.nonce, parsed.nonce, &shared);
         let keys = IkeKeys::derive(&seed, &suite, &self.nonce, parsed.nonce, spis.0, spis.1);
         let Ok(keys) = keys else { return Err((self, "the keys cannot be derived".into())) };
         let nat = nat_found(&message.payloads, spis, local, remote);
@@ -475,12 +475,12 @@ impl<'a> InitPayloads<'a> {
         let (mut sa, mut ke, mut nonce, mut authorities) = (None, None, None, None);
         for payload in payloads {
             match payload {
-                Payload::Sa(proposals) => sa = Some(proposals.as_slice()),
+                Payload::Sa(offered) => sa = Some(offered.proposals.as_slice()),
                 Payload::Ke(data) => ke = Some(data),
-                Payload::Nonce(octets) => nonce = Some(octets.as_slice()),
+                Payload::Nonce(octets) => nonce = Some(octets.0.as_slice()),
                 Payload::CertReq(request) => {
                     let hashes = authorities.get_or_insert_with(Vec::new);
-                    hashes.extend(request.authorities());
+                    hashes.extend(request.hashes().copied());
                 }
                 _ => {}
             }
@@ -492,15 +492,21 @@ impl<'a> InitPayloads<'a> {
 
 /// The suite of a choice, if all of it is known.
 pub(crate) fn suite_of(choice: &Choice) -> Option<Suite> {
-    let encryption = choice.transform(kind::ENCRYPTION)?;
-    let encryption = Encryption::from_transform(encryption.id, encryption.key_bits)?;
-    let integrity = match choice.id(kind::INTEGRITY) {
+    let encryption = choice.transform(kind::ENCR)?;
+    let encryption = Encryption::from_transform_id(encryption.id, encryption.key_bits)?;
+    let integrity = match choice.id(kind::INTEG) {
         0 => None,
         id => Some(Integrity::from_transform_id(id)?),
     };
     let prf = Prf::from_transform_id(choice.id(kind::PRF))?;
-    let group = Group::from_transform_id(choice.id(kind::KEY_EXCHANGE))?;
-    Suite::new(encryption, integrity, prf, group).ok()
+    let group = Group::from_transform_id(choice.id(kind::KE))?;
+    let mut additional = [None; 7];
+    for (place, id) in additional.iter_mut().zip(choice.additional_key_exchanges()) {
+        *place = Some(Group::from_transform_id(id)?);
+    }
+    Suite::new(encryption, integrity, prf, group)
+        .ok()
+        .map(|suite| suite.with_additional(additional))
 }
 
 /// What NAT detection found.
@@ -550,13 +556,13 @@ fn nat_detection(
     };
     let destination = nat::detection_hash(spi_i, spi_r, remote).to_vec();
     [
-        Payload::Notify(Notify::with(NotifyType::NAT_DETECTION_SOURCE_IP, source)),
-        Payload::Notify(Notify::with(NotifyType::NAT_DETECTION_DESTINATION_IP, destination)),
+        Payload::Notify(Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, source)),
+        Payload::Notify(Notify::new(NotifyType::NAT_DETECTION_DESTINATION_IP, destination)),
     ]
 }
 
 fn status(kind: NotifyType) -> Payload {
-    Payload::Notify(Notify::of(kind))
+    Payload::Notify(Notify::new(kind, Vec::new()))
 }
 
 /// What we can do, in notifications both sides send.
@@ -567,7 +573,7 @@ fn features(connection: &ConnectionPolicy) -> Vec<Payload> {
     }
     let algorithms = HashAlgorithm::ADVERTISED.iter();
     let data = algorithms.flat_map(|algorithm| algorithm.id().to_be_bytes()).collect();
-    let hashes = Notify::with(NotifyType::SIGNATURE_HASH_ALGORITHMS, data);
+    let hashes = Notify::new(NotifyType::SIGNATURE_HASH_ALGORITHMS, data);
     payloads.push(Payload::Notify(hashes));
     payloads
 }
@@ -724,12 +730,12 @@ pub(crate) fn answer(
     (local, remote): (SocketAddr, SocketAddr),
 ) -> Answer {
     let stateless = |notify| Answer::Stateless(stateless(message, notify));
-    if let Some(kind) = message.first_unknown_critical() {
+    if let Some(kind) = first_unknown_critical(&message.payloads) {
         let data = vec![kind.0];
-        return stateless(Notify::with(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, data));
+        return stateless(Notify::new(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, data));
     }
     let Some(parsed) = InitPayloads::read(&message.payloads) else {
-        return stateless(Notify::of(NotifyType::INVALID_SYNTAX));
+        return stateless(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new()));
     };
     let spi_i = message.header.spi_i;
     let verified = match notify(&message.payloads, NotifyType::COOKIE) {
@@ -738,27 +744,27 @@ pub(crate) fn answer(
     };
     if gate.cookie_required && !verified {
         let cookie = gate.cookies.make(parsed.nonce, remote.ip(), spi_i);
-        return stateless(Notify::with(NotifyType::COOKIE, cookie));
+        return stateless(Notify::new(NotifyType::COOKIE, cookie));
     }
     let candidates = candidates(ctx, local.ip(), remote.ip());
     let (connection, choice, suite) = match choose(&candidates, &parsed) {
         Ok(chosen) => chosen,
         Err(why) => {
             refused(ctx, remote, format!("no IKE proposal fits: {why}"));
-            return stateless(Notify::of(NotifyType::NO_PROPOSAL_CHOSEN));
+            return stateless(Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, Vec::new()));
         }
     };
-    let group = choice.id(kind::KEY_EXCHANGE);
-    if parsed.ke.group != group {
+    let group = choice.id(kind::KE);
+    if parsed.ke.method != group {
         let data = group.to_be_bytes().to_vec();
-        return stateless(Notify::with(NotifyType::INVALID_KE_PAYLOAD, data));
+        return stateless(Notify::new(NotifyType::INVALID_KE_PAYLOAD, data));
     }
-    let exchanged = xswan_ike_crypto::respond(suite.group, &parsed.ke.data, ctx.random());
+    let exchanged = xswan_ike_crypto::respond(suite.group(), &parsed.ke.data, ctx.random());
     let (public, shared) = match exchanged {
         Ok(exchanged) => exchanged,
         Err(error) => {
             refused(ctx, remote, format!("the peer's key exchange: {error}"));
-            return stateless(Notify::of(NotifyType::INVALID_SYNTAX));
+            return stateless(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new()));
         }
     };
     let request = Request { id, message, octets, local, remote, verified, parsed };
@@ -768,7 +774,7 @@ pub(crate) fn answer(
         // The answer would be larger than the request and the address is not proved.
         Some((state, _)) => {
             let cookie = gate.cookies.make(&state.handshake.ni, remote.ip(), spi_i);
-            Answer::Stateless(self::stateless(message, Notify::with(NotifyType::COOKIE, cookie)))
+            Answer::Stateless(self::stateless(message, Notify::new(NotifyType::COOKIE, cookie)))
         }
         None => Answer::Silence,
     }
@@ -791,7 +797,7 @@ fn stateless(message: &Message, notify: Notify) -> Vec<u8> {
     let flags = Flags { initiator: false, version: false, response: true };
     let spi_i = message.header.spi_i;
     let header = Header::new(spi_i, 0, ExchangeType::IKE_SA_INIT, flags, 0);
-    Message { header, payloads: vec![Payload::Notify(notify)] }.emit()
+    emit(&Message { header, payloads: vec![Payload::Notify(notify)] })
 }
 
 /// The connections for a pair of addresses, best first, equal ones in the order of the file.
@@ -810,7 +816,7 @@ fn choose(
 ) -> Result<(Arc<ConnectionPolicy>, Choice, Suite), String> {
     let mut why = "no connection for these addresses".to_owned();
     for connection in candidates {
-        let preferred = Some(parsed.ke.group);
+        let preferred = Some(parsed.ke.method);
         let policies = &connection.proposals;
         match proposal::choose(parsed.sa, policies, protocol::IKE, false, preferred) {
             Ok(choice) => match suite_of(&choice) {
@@ -859,13 +865,15 @@ fn respond(
         refused(ctx, request.remote, "additional key exchanges without IKE_INTERMEDIATE".into());
         return None;
     }
-    let seed = Skeyseed::initial(suite.prf, &ni, &nr, &shared);
+    let seed = Skeyseed::initial(suite.prf(), &ni, &nr, &shared);
     let keys = IkeKeys::derive(&seed, &suite, &ni, &nr, spis.0, spis.1).ok()?;
-    let group = suite.group.id();
+    let group = suite.group().id();
     let mut payloads = vec![
-        Payload::Sa(vec![choice.to_proposal(protocol::IKE, Vec::new())]),
-        Payload::Ke(KeyExchangeData { group, data: public }),
-        Payload::Nonce(nr.clone()),
+        Payload::Sa(SecurityAssociation {
+            proposals: vec![choice.to_proposal(protocol::IKE, Vec::new())],
+        }),
+        Payload::Ke(KeyExchangeData { method: group, data: public }),
+        Payload::Nonce(Nonce(nr.clone())),
     ];
     let nat = nat_found(&request.message.payloads, spis, request.local, request.remote);
     if nat.known {
@@ -896,11 +904,11 @@ fn respond(
     let mut message = Message { header, payloads };
     for payload in optional {
         message.payloads.push(payload);
-        if message.emit().len() > budget {
+        if emit(&message).len() > budget {
             message.payloads.pop();
         }
     }
-    let octets = message.emit();
+    let octets = emit(&message);
     let too_large = octets.len() > budget;
     let parts = CoreParts {
         id: request.id,
@@ -912,9 +920,9 @@ fn respond(
         features: features_of_peer,
     };
     let core = new_core(ctx, connection, parts, suite, keys, additional.clone())?;
-    let list = wire::display_payloads(&message.payloads);
-    let text = format!("generating IKE_SA_INIT response 0 [ {list} ]");
-    core.event(ctx, Level::Debug, "message", text);
+    if ctx.settings().trace_messages {
+        core.event(ctx, Level::Debug, "message", format!("generating {message}"));
+    }
     let until = ctx.millis().plus(ctx.settings().half_open_timeout_ms);
     let handshake = Handshake {
         init_request: request.octets.to_vec(),

@@ -84,8 +84,7 @@ impl Engine {
         let request = goal.request;
         let started = self.with_context(now, host, |ctx| {
             let id = ctx.next_ike();
-            let route = |remote| ctx_route(remote);
-            ike_sa_init::initiate(ctx, id, connection, goal, route).map(|state| (id, state))
+            ike_sa_init::initiate(ctx, id, connection, goal).map(|state| (id, state))
         });
         match started {
             Ok((id, state)) => self.put_back(id, State::InitRequested(Box::new(state))),

@@ -58,18 +58,15 @@ impl Engine {
         error: WireError,
     ) {
         self.statistics.malformed += 1;
-        if !error.is_major_version() {
-            return;
-        }
-        let Some(header) = Header::of_other_version(octets) else { return };
-        if header.flags.response {
+        let (WireError::MajorVersion(_), Ok(header)) = (error, Header::read(octets)) else { return };
+        if header.flags.response || octets.len() != header.length as usize {
             return;
         }
         let flags = Flags { initiator: false, version: false, response: true };
         let header =
             Header::new(header.spi_i, header.spi_r, header.exchange, flags, header.message_id);
-        let notify = Payload::Notify(Notify::of(NotifyType::INVALID_MAJOR_VERSION));
-        let octets = Message { header, payloads: vec![notify] }.emit();
+        let notify = Payload::Notify(Notify::new(NotifyType::INVALID_MAJOR_VERSION, Vec::new()));
+        let octets = emit(&Message { header, payloads: vec![notify] });
         self.actions.push_back(Action::Send { local, remote, octets });
     }
 
@@ -90,8 +87,8 @@ impl Engine {
         let flags = Flags { initiator: !header.flags.initiator, version: false, response: true };
         let header =
             Header::new(header.spi_i, header.spi_r, header.exchange, flags, header.message_id);
-        let notify = Payload::Notify(Notify::of(NotifyType::INVALID_IKE_SPI));
-        let octets = Message { header, payloads: vec![notify] }.emit();
+        let notify = Payload::Notify(Notify::new(NotifyType::INVALID_IKE_SPI, Vec::new()));
+        let octets = emit(&Message { header, payloads: vec![notify] });
         self.actions.push_back(Action::Send { local, remote, octets });
     }
 
@@ -117,7 +114,7 @@ impl Engine {
             self.statistics.unexpected += 1;
             return;
         };
-        let message = Message { header, payloads: parsed.payloads };
+        let message = Message { header, payloads: parsed.clear };
         self.with_sa(now, host, id, |state, ctx| match state {
             State::InitRequested(state) => state.answer(ctx, message, octets, (local, remote)),
             other => other,
@@ -156,7 +153,7 @@ impl Engine {
         self.rotate_cookies(now, host);
         let Some(cookies) = self.cookies.take() else { return };
         let gate = Gate { cookies: &cookies, cookie_required: self.cookie_required(remote.ip()) };
-        let message = Message { header, payloads: parsed.payloads.clone() };
+        let message = Message { header, payloads: parsed.clear.clone() };
         let answer = self.with_context(now, host, |ctx| {
             let id = ctx.next_ike();
             ike_sa_init::answer(ctx, &gate, id, &message, octets, (local, remote))
@@ -255,9 +252,9 @@ impl Engine {
             self.statistics.integrity += 1;
             return;
         };
-        let fragment = match encrypted.kind {
-            EncryptedKind::Sk => Some((encrypted.inner_first, plaintext, octets)),
-            EncryptedKind::Skf { number, total } => core.reassembly.add(
+        let fragment = match encrypted.protection {
+            Protection::Sk => Some((encrypted.inner_first, plaintext, octets)),
+            Protection::Skf { fragment: number, total } => core.reassembly.add(
                 crate::fragmentation::Fragment {
                     message_id: header.message_id,
                     response: header.flags.response,
@@ -326,10 +323,10 @@ fn receive(
         Ok(payloads) => {
             inbound.payloads = payloads;
             wire::first_unknown_critical(&inbound.payloads).map(|kind| {
-                Notify::with(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind.0])
+                Notify::new(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind.0])
             })
         }
-        Err(_) => Some(Notify::of(NotifyType::INVALID_SYNTAX)),
+        Err(_) => Some(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new())),
     };
     core.trace_inbound(ctx, &inbound);
     let Some(refusal) = refusal else {
