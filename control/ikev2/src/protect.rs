@@ -4,9 +4,10 @@
 //! What cannot be sealed (no IV is left, a message beyond 64 KiB) is not sent: the peer sees a
 //! loss, and the retransmission timer ends what depends on it.
 
-use crate::fragmentation::{Overhead, split};
+use crate::fragmentation::{fits, message_room, split};
 use crate::message_id::Datagrams;
 use crate::wire::{Header, Message, Payload, PayloadType, Protection, emit_chain, protected_prefix};
+use std::net::IpAddr;
 use xswan_ike_crypto::{Random, SkCipher};
 
 /// The largest datagram that a message may fill unfragmented.
@@ -14,8 +15,8 @@ use xswan_ike_crypto::{Random, SkCipher};
 pub(crate) struct Ceiling {
     /// Octets of the IP datagram.
     pub(crate) octets: u16,
-    /// IPv6 rather than IPv4.
-    pub(crate) ipv6: bool,
+    /// Where the message goes: the length of the IP header depends on the family.
+    pub(crate) peer: IpAddr,
     /// With the non-ESP marker.
     pub(crate) marker: bool,
 }
@@ -37,8 +38,13 @@ pub(crate) fn seal(
     let pieces = match ceiling {
         None => Vec::new(),
         Some(ceiling) => {
-            let overhead = Overhead { ipv6: ceiling.ipv6, marker: ceiling.marker, cipher };
-            split(&plaintext, ceiling.octets, &overhead)
+            let room = message_room(ceiling.octets.into(), ceiling.peer, ceiling.marker);
+            let body_len = |len| cipher.body_len(len);
+            if fits(plaintext.len(), room, body_len) {
+                Vec::new()
+            } else {
+                split(&plaintext, room, body_len).unwrap_or_default()
+            }
         }
     };
     if pieces.len() < 2 {

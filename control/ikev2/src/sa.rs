@@ -166,7 +166,10 @@ pub(crate) struct SaCore {
     pub(crate) inbound: SkCipher,
     pub(crate) requests: Requests,
     pub(crate) responses: Responses,
-    pub(crate) reassembly: Reassembly,
+    /// Fragments of the message with this ID and direction.
+    pub(crate) reassembly: (Option<(u32, bool)>, Reassembly),
+    /// The first of them, as it came.
+    pub(crate) first_fragment: Vec<u8>,
     pub(crate) peer: PeerFeatures,
     pub(crate) created: Millis,
     /// When the peer last proved that it is there.
@@ -238,7 +241,7 @@ impl SaCore {
     }
 
     /// The header of a message of ours.
-    fn header(&self, exchange: ExchangeType, message_id: u32, response: bool) -> Header {
+    pub(crate) fn header(&self, exchange: ExchangeType, message_id: u32, response: bool) -> Header {
         let flags = Flags { initiator: self.initiator, version: false, response };
         Header::new(self.spi_i, self.spi_r, exchange, flags, message_id)
     }
@@ -263,7 +266,7 @@ impl SaCore {
         let allowed = self.connection.fragmentation == crate::policy::Fragmentation::Yes;
         (self.peer.fragmentation && allowed).then(|| crate::protect::Ceiling {
             octets: settings.fragment_size,
-            ipv6: self.remote.is_ipv6(),
+            peer: self.remote.ip(),
             marker: self.local.port() != 500 || self.remote.port() != 500,
         })
     }

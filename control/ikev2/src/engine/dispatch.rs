@@ -252,21 +252,27 @@ impl Engine {
             self.statistics.integrity += 1;
             return;
         };
-        let fragment = match encrypted.protection {
-            Protection::Sk => Some((encrypted.inner_first, plaintext, octets)),
-            Protection::Skf { fragment: number, total } => core.reassembly.add(
-                crate::fragmentation::Fragment {
-                    message_id: header.message_id,
-                    response: header.flags.response,
-                    number,
-                    total,
-                    first: encrypted.inner_first,
-                    plaintext,
-                    octets,
-                },
-            ),
+        let (first, plaintext, octets) = match encrypted.protection {
+            Protection::Sk => (encrypted.inner_first, plaintext, octets),
+            Protection::Skf { fragment, total } => {
+                let key = Some((header.message_id, header.flags.response));
+                if core.reassembly.0 != key {
+                    core.reassembly.0 = key;
+                    core.reassembly.1.clear();
+                }
+                if fragment == 1 {
+                    core.first_fragment = octets;
+                }
+                let first = encrypted.inner_first;
+                let Ok(Some(whole)) = core.reassembly.1.insert(fragment, total, first, plaintext)
+                else {
+                    return;
+                };
+                core.reassembly.0 = None;
+                let octets = std::mem::take(&mut core.first_fragment);
+                (whole.first, whole.content.to_vec(), octets)
+            }
         };
-        let Some((first, plaintext, octets)) = fragment else { return };
         self.complete(now, host, id, header, first, plaintext, octets, local, remote);
     }
 

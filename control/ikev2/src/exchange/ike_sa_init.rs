@@ -22,7 +22,7 @@
 //! then the last of them is given as the reason.
 
 use crate::clock::Millis;
-use crate::cookie::Cookies;
+use crate::cookie::{Claim, Cookies};
 use crate::event::{Event, Level};
 use crate::exchange::{ike_auth, ike_intermediate};
 use crate::fragmentation::Reassembly;
@@ -205,7 +205,7 @@ impl InitRequested {
         }));
     }
 
-    fn payloads(&self, ctx: &mut Context<'_>) -> Vec<Payload> {
+    fn payloads(&self) -> Vec<Payload> {
         let mut payloads = Vec::new();
         // The cookie goes first (section 2.6).
         if let Some(cookie) = &self.cookie {
@@ -217,7 +217,7 @@ impl InitRequested {
         payloads.push(Payload::Ke(KeyExchangeData { method: self.group, data }));
         payloads.push(Payload::Nonce(Nonce(self.nonce.clone())));
         let addresses = (self.local, self.remote);
-        payloads.extend(nat_detection(ctx, &self.connection, self.spi_i, 0, addresses));
+        payloads.extend(nat_detection(&self.connection, (self.spi_i, 0), addresses));
         payloads.extend(features(&self.connection));
         if has_additional(&self.connection) {
             payloads.push(status(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
@@ -232,7 +232,7 @@ impl InitRequested {
     fn transmit(&mut self, ctx: &mut Context<'_>) {
         let flags = Flags { initiator: true, version: false, response: false };
         let header = Header::new(self.spi_i, 0, ExchangeType::IKE_SA_INIT, flags, 0);
-        let payloads = self.payloads(ctx);
+        let payloads = self.payloads();
         let message = Message { header, payloads };
         if ctx.settings().trace_messages {
             self.event(ctx, Level::Debug, "message", format!("generating {message}"));
@@ -509,7 +509,7 @@ pub(crate) fn suite_of(choice: &Choice) -> Option<Suite> {
         .map(|suite| suite.with_additional(additional))
 }
 
-/// What NAT detection found.
+/// What NAT detection found; `known` if the peer takes part.
 #[derive(Clone, Copy, Debug, Default)]
 struct NatFound {
     known: bool,
@@ -523,42 +523,20 @@ fn nat_found(
     local: SocketAddr,
     remote: SocketAddr,
 ) -> NatFound {
-    let list = |kind| notifies(payloads, kind).map(|notify| notify.data.as_slice());
-    let source: Vec<_> = list(NotifyType::NAT_DETECTION_SOURCE_IP).collect();
-    let destination: Vec<_> = list(NotifyType::NAT_DETECTION_DESTINATION_IP).collect();
-    if source.is_empty() || destination.is_empty() {
-        return NatFound::default();
-    }
-    let behind = |hashes: &[&[u8]], address: SocketAddr| {
-        let expected = nat::detection_hash(spis.0, spis.1, address);
-        !hashes.iter().any(|hash| *hash == expected.as_slice())
-    };
-    NatFound {
-        known: true,
-        local: behind(&destination, local),
-        remote: behind(&source, remote),
+    match nat::detect(spis.0, spis.1, payloads, local, remote) {
+        Some(found) => NatFound { known: true, local: found.local, remote: found.remote },
+        None => NatFound::default(),
     }
 }
 
 /// The two notifications. With `encap` the source is one that nobody has, so that the peer
 /// sees a NAT and encapsulates too.
 fn nat_detection(
-    ctx: &mut Context<'_>,
     connection: &ConnectionPolicy,
-    spi_i: u64,
-    spi_r: u64,
+    spis: (u64, u64),
     (local, remote): (SocketAddr, SocketAddr),
 ) -> [Payload; 2] {
-    let source = if connection.encap {
-        ctx.random_octets(20)
-    } else {
-        nat::detection_hash(spi_i, spi_r, local).to_vec()
-    };
-    let destination = nat::detection_hash(spi_i, spi_r, remote).to_vec();
-    [
-        Payload::Notify(Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, source)),
-        Payload::Notify(Notify::new(NotifyType::NAT_DETECTION_DESTINATION_IP, destination)),
-    ]
+    nat::payloads(spis.0, spis.1, local, remote, connection.encap)
 }
 
 fn status(kind: NotifyType) -> Payload {
@@ -638,7 +616,8 @@ fn new_core(
         inbound,
         requests,
         responses,
-        reassembly: Reassembly::default(),
+        reassembly: (None, Reassembly::default()),
+        first_fragment: Vec::new(),
         peer: parts.features,
         created: ctx.now.monotonic,
         last_inbound: ctx.now.monotonic,
@@ -738,12 +717,13 @@ pub(crate) fn answer(
         return stateless(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new()));
     };
     let spi_i = message.header.spi_i;
+    let claim = Claim { address: remote.ip(), spi_i, nonce: parsed.nonce };
     let verified = match notify(&message.payloads, NotifyType::COOKIE) {
-        Some(cookie) => gate.cookies.verify(&cookie.data, parsed.nonce, remote.ip(), spi_i),
+        Some(cookie) => gate.cookies.verify(&claim, &cookie.data),
         None => false,
     };
     if gate.cookie_required && !verified {
-        let cookie = gate.cookies.make(parsed.nonce, remote.ip(), spi_i);
+        let cookie = gate.cookies.make(&claim).to_vec();
         return stateless(Notify::new(NotifyType::COOKIE, cookie));
     }
     let candidates = candidates(ctx, local.ip(), remote.ip());
@@ -773,7 +753,8 @@ pub(crate) fn answer(
         Some((state, cookie_needed)) if !cookie_needed || verified => Answer::HalfOpen(state),
         // The answer would be larger than the request and the address is not proved.
         Some((state, _)) => {
-            let cookie = gate.cookies.make(&state.handshake.ni, remote.ip(), spi_i);
+            let claim = Claim { address: remote.ip(), spi_i, nonce: &state.handshake.ni };
+            let cookie = gate.cookies.make(&claim).to_vec();
             Answer::Stateless(self::stateless(message, Notify::new(NotifyType::COOKIE, cookie)))
         }
         None => Answer::Silence,
@@ -878,7 +859,7 @@ fn respond(
     let nat = nat_found(&request.message.payloads, spis, request.local, request.remote);
     if nat.known {
         let addresses = (request.local, request.remote);
-        payloads.extend(nat_detection(ctx, &connection, spis.0, spis.1, addresses));
+        payloads.extend(nat_detection(&connection, spis, addresses));
     }
     payloads.extend(features(&connection).into_iter().filter(|payload| match payload {
         Payload::Notify(notify) if notify.kind == NotifyType::IKEV2_FRAGMENTATION_SUPPORTED => {
