@@ -5,10 +5,10 @@ use crate::exchange::ike_sa_init::Handshake;
 use crate::policy::{LocalRound, RemoteRound, SendCertificate};
 use crate::sa::{Context, SaCore};
 use crate::wire::{Authentication, Certificate as CertificatePayload, Identification, Payload, cert};
-use xswan_credentials::{AuthMethod, Certificate, Identity};
+use xswan_credentials::{AuthMethod, Certificate, Identity, PeerCertificates};
 use xswan_ike_crypto::signature::{SignaturePolicy, parse_auth};
 use xswan_ike_crypto::{
-    IkeKeys, PublicKey, Secret, SignatureScheme, constant_time_eq, shared_key_auth,
+    IkeKeys, PublicKey, Secret, constant_time_eq, shared_key_auth,
 };
 
 /// A peer has proved in one round that it is who it says.
@@ -129,8 +129,11 @@ fn sign(
     let announced = (!announced.is_empty()).then_some(announced);
     let mut why = format!("no private key for '{own}'");
     for certificate in &round.certificates {
-        let Some(key) = ctx.configuration.keys.find(certificate.spki_der()) else { continue };
-        let preference = round.method.schemes();
+        let Some(key) = ctx.configuration.keys.of_certificate(certificate) else { continue };
+        let preference = match &round.method {
+            AuthMethod::Signature(rules) => rules.preference(),
+            AuthMethod::Any | AuthMethod::Psk | AuthMethod::Eap(_) => Vec::new(),
+        };
         let Some(scheme) = key.choose_scheme(announced, &preference) else {
             why = "the peer understands no signature scheme that our key has".to_owned();
             continue;
@@ -151,8 +154,8 @@ fn sign(
 
 /// Our certificate and the intermediate authorities above it.
 fn chain_payloads(ctx: &Context<'_>, certificate: &Certificate) -> Vec<Payload> {
-    let chain = ctx.configuration.trust.path_to_anchor(certificate);
-    let all = std::iter::once(certificate.der()).chain(chain.iter().map(|link| link.der()));
+    let chain = ctx.configuration.trust.chain_of(certificate);
+    let all = std::iter::once(certificate.der()).chain(chain.iter().map(Certificate::der));
     all.map(|der| {
         Payload::Cert(CertificatePayload { encoding: cert::X509_SIGNATURE, data: der.to_vec() })
     })
@@ -173,7 +176,7 @@ pub(crate) fn verify(
     peer: (&Identity, &Identification),
     own: &Identity,
     auth: &Authentication,
-    certificates: &[Vec<u8>],
+    certificates: &[CertificatePayload],
 ) -> Result<AuthVerified, String> {
     let identity = peer.0;
     if round.id.matches(identity).is_none() {
@@ -216,29 +219,45 @@ fn verify_signature(
     round: &RemoteRound,
     (identity, id): (&Identity, &Identification),
     auth: &Authentication,
-    certificates: &[Vec<u8>],
+    certificates: &[CertificatePayload],
 ) -> Result<AuthVerified, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let (scheme, signature) =
         parse_auth(auth.method, &auth.data, &SignaturePolicy::default()).map_err(|e| text(&e))?;
-    let trusted = ctx
-        .configuration
-        .trust
-        .peer_key(identity, certificates, round.trust_rules(), ctx.now.unix_s)
-        .map_err(|error| text(&error))?;
-    let key = PublicKey::from_spki(trusted.spki_der()).map_err(|error| text(&error))?;
-    if !round.method.permits(scheme, key.key_type()) {
+    let policy = &round.peer;
+    let rules = match &round.method {
+        AuthMethod::Signature(rules) => Some(rules),
+        AuthMethod::Any | AuthMethod::Psk | AuthMethod::Eap(_) => None,
+    };
+    if rules.is_some_and(|rules| !rules.permits_scheme(scheme)) {
         return Err(format!("{} is not among the required schemes", scheme.name()));
     }
     let octets = signed_octets(core, &core.keys, handshake, !core.initiator, id);
-    key.verify(scheme, &octets, signature).map_err(|error| text(&error))?;
-    Ok(AuthVerified {
-        identity: identity.clone(),
-        how: scheme_name(scheme),
-        until_unix_s: trusted.not_after_unix_s(),
-    })
-}
-
-fn scheme_name(scheme: SignatureScheme) -> String {
-    scheme.name().to_owned()
+    let trust = &ctx.configuration.trust;
+    let candidates = if certificates.is_empty() {
+        trust.configured_keys(identity, policy, ctx.now.unix_s)
+    } else {
+        let payloads = certificates.iter().map(|payload| (payload.encoding, &*payload.data));
+        let sent = PeerCertificates::from_payloads(payloads).map_err(|error| text(&error))?;
+        vec![trust.verify_peer(&sent, policy, ctx.now.unix_s).map_err(|error| text(&error))?]
+    };
+    let mut why = format!("no trusted public key for '{identity}'");
+    for trusted in candidates {
+        if !trusted.matches_identity(identity) {
+            why = format!("the certificate is not that of '{identity}'");
+            continue;
+        }
+        let key = PublicKey::from_spki(trusted.spki_der()).map_err(|error| text(&error))?;
+        match key.verify(scheme, &octets, signature) {
+            Ok(()) => {
+                return Ok(AuthVerified {
+                    identity: identity.clone(),
+                    how: scheme.name().to_owned(),
+                    until_unix_s: trusted.certificate().map(Certificate::not_after_unix_s),
+                });
+            }
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(why)
 }

@@ -110,7 +110,7 @@ impl ChildRefusal {
 #[derive(Debug)]
 pub(crate) struct ChildSecrets<'a> {
     /// Shared secrets of its own key exchanges, in order; none for IKE_AUTH.
-    pub(crate) shared: &'a [&'a Secret],
+    pub(crate) shared: &'a [Secret],
     /// The initiator's nonce of the exchange.
     pub(crate) ni: &'a [u8],
     /// The responder's.
@@ -243,12 +243,12 @@ impl ChildOffer {
         (Choice, EspSuite, u32, ChildMode, Vec<TrafficSelector>, Vec<TrafficSelector>),
         ChildRefusal,
     > {
-        let refuse = ChildRefusal::new;
+        let refuse = |kind, text: &str| ChildRefusal::new(kind, text);
         if let Some(error) = payloads.iter().find_map(|payload| match payload {
             Payload::Notify(notify) if notify.kind.is_error() => Some(notify.kind),
             _ => None,
         }) {
-            return Err(refuse(error, format!("the peer refuses the Child SA: {error}")));
+            return Err(refuse(error, &format!("the peer refuses the Child SA: {error}")));
         }
         let (sa, tsi, tsr) = child_payloads(payloads).ok_or_else(|| {
             refuse(NotifyType::INVALID_SYNTAX, "the answer has no SA, TSi and TSr")
@@ -341,7 +341,7 @@ pub(crate) fn answer(
     without_ke: bool,
     key_exchange: Option<u16>,
 ) -> Result<NegotiatedChild, ChildRefusal> {
-    let refuse = ChildRefusal::new;
+    let refuse = |kind, text: &str| ChildRefusal::new(kind, text);
     let (sa, tsi, tsr) = child_payloads(payloads)
         .ok_or_else(|| refuse(NotifyType::INVALID_SYNTAX, "SA, TSi or TSr is missing"))?;
     let transport = notify(payloads, NotifyType::USE_TRANSPORT_MODE).is_some();
@@ -358,7 +358,7 @@ pub(crate) fn answer(
         let choice = match choice {
             Ok(choice) => choice,
             Err(missing) => {
-                best = Some(refuse(NotifyType::NO_PROPOSAL_CHOSEN, missing.to_string()));
+                best = Some(refuse(NotifyType::NO_PROPOSAL_CHOSEN, &missing.to_string()));
                 continue;
             }
         };
@@ -400,6 +400,18 @@ fn unacceptable(tsi: &[TrafficSelector], tsr: &[TrafficSelector]) -> ChildRefusa
 }
 
 impl NegotiatedChild {
+    /// Narrows our side to the addresses that we were assigned, where they fit into it.
+    pub(crate) fn restrict_local(&mut self, assigned: &[IpAddr]) {
+        if assigned.is_empty() {
+            return;
+        }
+        let own: Vec<_> = assigned.iter().map(|ip| TrafficSelector::addresses(*ip, *ip)).collect();
+        let narrowed = narrow(&self.local_ts, &own);
+        if !narrowed.is_empty() {
+            self.local_ts = narrowed;
+        }
+    }
+
     /// The payloads of our answer; nonce and key exchange go between SA and TSi. The roles of
     /// the selectors are the exchange's, and the peer is its initiator.
     pub(crate) fn answer_payloads(&self, between: Vec<Payload>) -> Vec<Payload> {
@@ -494,7 +506,7 @@ fn derive(
     let one = encryption + integrity;
     let sk_d = &core.keys.sk_d;
     let keymat =
-        child_keymat(prf, sk_d, secrets.shared, secrets.ni, secrets.nr, 2 * one).ok()?;
+        child_keymat(prf, sk_d, secrets.shared, (secrets.ni, secrets.nr), 2 * one).ok()?;
     let (initiator, responder) = keymat.as_bytes().split_at_checked(one)?;
     let (initiator, responder) = (Secret::from_slice(initiator), Secret::from_slice(responder));
     Some(if secrets.initiator { (responder, initiator) } else { (initiator, responder) })

@@ -14,7 +14,7 @@ mod dispatch;
 use crate::action::Action;
 use crate::clock::{Millis, Now};
 use crate::cookie::Cookies;
-use crate::event::{Event, Level};
+use crate::event::Level;
 use crate::exchange::ike_sa_init::{self, Answer, Gate, Goal};
 use crate::host::Host;
 use crate::input::{IkeId, Input, RequestId, Target};
@@ -23,7 +23,7 @@ use crate::policy::{Configuration, ConnectionPolicy, Unique};
 use crate::pool::Pools;
 use crate::protect::emit;
 use crate::sa::{Context, Inbound, Numbers, Wish};
-use crate::state::{IkeSa, State};
+use crate::state::State;
 use crate::statistics::Statistics;
 use crate::wire::{
     self, Datagram, ExchangeType, Flags, Header, Message, Notify, NotifyType,

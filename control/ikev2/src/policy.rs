@@ -6,8 +6,10 @@ use crate::wire::{Transform, TrafficSelector};
 use std::net::IpAddr;
 use std::sync::Arc;
 use xswan_credentials::{
-    AuthMethod, Certificate, Identity, IdentityPattern, PrivateKeyStore, SharedSecrets, TrustStore,
+    AuthMethod, Certificate, Identity, IdentityPattern, PeerPolicy, PrivateKeyStore,
+    SharedSecrets, TrustStore,
 };
+use xswan_eap::tls::{ClientCredential, ServerCredential};
 
 /// Everything the core works from; replaced as a whole by a reload.
 #[derive(Debug, Default)]
@@ -130,6 +132,8 @@ pub struct LocalRound {
     pub eap_id: Option<Identity>,
     /// Certificates to choose from.
     pub certificates: Vec<Arc<Certificate>>,
+    /// What EAP-TLS proves us with, if that is the method.
+    pub eap_tls: Option<ClientCredential>,
 }
 
 /// How the peer has to authenticate in one round.
@@ -141,10 +145,10 @@ pub struct RemoteRound {
     pub id: IdentityPattern,
     /// Who it may be in EAP; `None`: the same as in IKE, and it is not asked.
     pub eap_id: Option<IdentityPattern>,
-    /// Pinned certificates: the peer must have one of these, if there are any.
-    pub certificates: Vec<Arc<Certificate>>,
-    /// Authorities that its certificate must come from, if there are any: subject key hashes.
-    pub authorities: Vec<Arc<Certificate>>,
+    /// What is accepted of its certificates and keys.
+    pub peer: PeerPolicy,
+    /// What EAP-TLS proves us with and trusts, if that is the method.
+    pub eap_tls: Option<ServerCredential>,
 }
 
 /// A traffic selector before the addresses are known.

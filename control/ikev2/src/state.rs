@@ -13,8 +13,14 @@ use crate::established::Established;
 use crate::exchange::ike_auth::{AuthRequested, Authenticating};
 use crate::exchange::ike_intermediate::IntermediateRequested;
 use crate::exchange::ike_sa_init::{HalfOpen, InitRequested};
-use crate::input::IkeId;
+use crate::exchange::ike_sa_init::Goal;
+use crate::input::{ChildId, IkeId, RequestId};
+use crate::policy::ChildPolicy;
 use crate::sa::{Context, Inbound, SaCore};
+use crate::wire::TrafficSelector;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use xswan_credentials::Identity;
 
 /// An IKE SA in some state.
 #[derive(Debug)]
@@ -75,7 +81,15 @@ impl State {
     /// Whether it counts against the limits on half-open SAs: the peer started it and has not
     /// proved anything yet.
     pub(crate) const fn is_half_open(&self) -> bool {
-        matches!(self, Self::HalfOpen(_) | Self::Authenticating(_))
+        match self {
+            Self::HalfOpen(_) => true,
+            Self::Authenticating(state) => !state.is_over(),
+            Self::InitRequested(_)
+            | Self::IntermediateRequested(_)
+            | Self::AuthRequested(_)
+            | Self::Established(_)
+            | Self::Closed => false,
+        }
     }
 
     /// The name in listings, as strongSwan writes it.
@@ -154,6 +168,116 @@ impl State {
             Self::Authenticating(state) => state.abandon(ctx, why),
             Self::Established(state) => state.abandon(ctx, why),
             Self::HalfOpen(_) | Self::Closed => {}
+        }
+    }
+
+    /// Name of the connection.
+    pub(crate) fn connection_name(&self) -> Option<&str> {
+        match self {
+            Self::InitRequested(state) => Some(&state.connection.name),
+            Self::IntermediateRequested(_)
+            | Self::AuthRequested(_)
+            | Self::HalfOpen(_)
+            | Self::Authenticating(_)
+            | Self::Established(_)
+            | Self::Closed => self.core().map(|core| core.connection.name.as_str()),
+        }
+    }
+
+    /// What a connection that is coming up is after.
+    pub(crate) fn goal_mut(&mut self, connection: &str) -> Option<&mut Goal> {
+        match self {
+            Self::InitRequested(state) if state.connection.name == connection => {
+                Some(&mut state.goal)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is between these identities.
+    pub(crate) fn is_between(&self, local: &Identity, remote: &Identity) -> bool {
+        match self {
+            Self::Established(state) => state.is_between(local, remote),
+            _ => false,
+        }
+    }
+
+    /// Closes it, or one of its Child SAs.
+    pub(crate) fn terminate(
+        self,
+        ctx: &mut Context<'_>,
+        child: Option<ChildId>,
+        force: bool,
+        request: Option<RequestId>,
+    ) -> Self {
+        match self {
+            Self::Established(state) => state.terminate(ctx, child, force, request),
+            other => {
+                other.abandon(ctx, "terminated");
+                ctx.done(request, Ok(1));
+                Self::Closed
+            }
+        }
+    }
+
+    /// Replaces it, or one of its Child SAs.
+    pub(crate) fn rekey(
+        self,
+        ctx: &mut Context<'_>,
+        child: Option<ChildId>,
+        reauthenticate: bool,
+        request: Option<RequestId>,
+    ) -> Self {
+        match self {
+            Self::Established(state) => state.rekey(ctx, child, reauthenticate, request),
+            other => {
+                ctx.done(request, Err("the IKE_SA is not established".into()));
+                other
+            }
+        }
+    }
+
+    /// A limit of a Child SA is reached.
+    pub(crate) fn expiry(self, ctx: &mut Context<'_>, spi_in: u32, hard: bool) -> Self {
+        match self {
+            Self::Established(state) => state.expiry(ctx, spi_in, hard),
+            other => other,
+        }
+    }
+
+    /// ESP came from another address.
+    pub(crate) fn peer_moved(self, ctx: &mut Context<'_>, remote: SocketAddr) -> Self {
+        match self {
+            Self::Established(state) => state.peer_moved(ctx, remote),
+            other => other,
+        }
+    }
+
+    /// When ESP was last seen.
+    pub(crate) fn child_use(
+        self,
+        ctx: &mut Context<'_>,
+        spi_in: u32,
+        idle_in_ms: Option<u64>,
+        idle_out_ms: Option<u64>,
+    ) -> Self {
+        match self {
+            Self::Established(state) => state.child_use(ctx, spi_in, idle_in_ms, idle_out_ms),
+            other => other,
+        }
+    }
+
+    /// One more child is wanted.
+    pub(crate) fn initiate_child(
+        self,
+        ctx: &mut Context<'_>,
+        policy: &Arc<ChildPolicy>,
+        packet: Option<[TrafficSelector; 2]>,
+        request: Option<RequestId>,
+    ) -> Self {
+        match self {
+            Self::Established(state) => state.initiate_child(ctx, policy, packet, request),
+            other => other,
         }
     }
 }

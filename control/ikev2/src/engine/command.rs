@@ -50,7 +50,8 @@ impl Engine {
             Some(child) => vec![child],
             None => Vec::new(),
         };
-        let goal = Goal { children, packet, request, ..Goal::default() };
+        let initial_contact = self.established_for(&connection.name).is_none();
+        let goal = Goal { children, packet, request, initial_contact, ..Goal::default() };
         self.start(now, host, connection, goal);
     }
 
@@ -119,7 +120,9 @@ impl Engine {
             }
             children.push(child);
         }
-        let goal = Goal { children, packet: None, replaces, failures, request };
+        let initial_contact = replaces.is_none() && self.established_for(&connection.name).is_none();
+        let goal =
+            Goal { children, packet: None, replaces, failures, request, initial_contact };
         self.start(now, host, connection, goal);
     }
 

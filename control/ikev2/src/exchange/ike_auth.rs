@@ -34,7 +34,8 @@ pub(crate) use responder::{Authenticating, answer_first};
 
 use crate::policy::{Configuration, ConnectionPolicy, LocalRound};
 use crate::sa::{Inbound, SaCore};
-use crate::wire::{Authentication, CertificateRequest, Identification, Payload, cert};
+use crate::wire::{
+    Authentication, Certificate as CertificatePayload, CertificateRequest, Identification, Payload, cert};
 use std::net::IpAddr;
 use xswan_credentials::{AuthMethod, Identity};
 
@@ -47,7 +48,7 @@ pub(crate) fn certificate_request(
     if !connection.remote_rounds.iter().any(|round| signs(&round.method)) {
         return None;
     }
-    let authorities: Vec<u8> = configuration.trust.authority_key_hashes().concat();
+    let authorities = configuration.trust.certificate_request();
     (!authorities.is_empty())
         .then_some(Payload::CertReq(CertificateRequest { encoding: cert::X509_SIGNATURE, authorities }))
 }
@@ -56,7 +57,7 @@ pub(crate) fn certificate_request(
 fn own_identity(round: &LocalRound, local: IpAddr) -> Identity {
     let configured = round.id.clone();
     configured
-        .or_else(|| round.certificates.first().map(|certificate| certificate.subject_identity()))
+        .or_else(|| round.certificates.first()?.subject_identity())
         .unwrap_or_else(|| Identity::from_address(local))
 }
 
@@ -64,7 +65,7 @@ fn own_identity(round: &LocalRound, local: IpAddr) -> Identity {
 struct Proofs<'a> {
     identification: Option<&'a Identification>,
     auth: Option<&'a Authentication>,
-    certificates: Vec<Vec<u8>>,
+    certificates: Vec<CertificatePayload>,
     eap: Option<&'a [u8]>,
 }
 
@@ -79,9 +80,7 @@ impl<'a> Proofs<'a> {
                 Payload::IdR(id) if !by_initiator => proofs.identification = Some(id),
                 Payload::Auth(auth) => proofs.auth = Some(auth),
                 Payload::Eap(message) => proofs.eap = Some(message.as_bytes()),
-                Payload::Cert(certificate) if certificate.encoding == cert::X509_SIGNATURE => {
-                    proofs.certificates.push(certificate.data.clone());
-                }
+                Payload::Cert(certificate) => proofs.certificates.push(certificate.clone()),
                 _ => {}
             }
         }

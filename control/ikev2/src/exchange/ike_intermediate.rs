@@ -61,7 +61,7 @@ fn int_auth(
 fn advance(core: &mut SaCore, handshake: &Handshake, shared: &Secret) -> Option<()> {
     let (ni, nr) = (&handshake.ni, &handshake.nr);
     let seed = Skeyseed::additional(core.suite.prf(), &core.keys.sk_d, shared, ni, nr);
-    let keys = IkeKeys::derive(&seed, &core.suite, ni, nr, core.spi_i, core.spi_r).ok()?;
+    let keys = IkeKeys::derive(seed, &core.suite, (ni, nr), (core.spi_i, core.spi_r)).ok()?;
     let (outbound, inbound) = ciphers(&core.suite, &keys, core.initiator)?;
     (core.keys, core.outbound, core.inbound) = (keys, outbound, inbound);
     Some(())

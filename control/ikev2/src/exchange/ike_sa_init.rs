@@ -32,11 +32,11 @@ use crate::nat;
 use crate::policy::{AddressPattern, ConnectionPolicy, Fragmentation};
 use crate::proposal::{self, Choice, kind, protocol};
 use crate::protect::emit;
-use crate::sa::{Context, Inbound, PeerFeatures, SaCore, Wish, notifies, notify};
+use crate::sa::{Context, Inbound, PeerFeatures, SaCore, Wish, notify};
 use crate::state::State;
 use crate::wire::{
     ExchangeType, Flags, Header, KeyExchange as KeyExchangeData, Message, Nonce, Notify,
-    NotifyType, Payload, SecurityAssociation, TrafficSelector, first_unknown_critical,
+    NotifyType, Payload, Proposal, SecurityAssociation, TrafficSelector, first_unknown_critical,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -67,6 +67,8 @@ pub(crate) struct Goal {
     pub(crate) failures: u32,
     /// Who waits.
     pub(crate) request: Option<RequestId>,
+    /// We have no other IKE SA with this peer (RFC 7296 section 2.4).
+    pub(crate) initial_contact: bool,
 }
 
 /// What IKE_AUTH needs of IKE_SA_INIT.
@@ -88,6 +90,8 @@ pub(crate) struct Handshake {
     pub(crate) authorities: Option<Vec<[u8; 20]>>,
     /// Both sides have shown USE_PPK.
     pub(crate) ppk: bool,
+    /// Message ID of the first IKE_AUTH request (RFC 9242 section 3.3.2).
+    pub(crate) auth_message_id: u32,
 }
 
 /// We sent IKE_SA_INIT.
@@ -317,8 +321,7 @@ impl InitRequested {
             return self.refused(ctx, kind);
         }
         match self.keys(ctx, &message, octets, endpoints) {
-            Ok((core, handshake)) => {
-                let goal = self.goal;
+            Ok((core, handshake, goal)) => {
                 if handshake.additional.is_empty() {
                     ike_auth::start(ctx, core, handshake, goal)
                 } else {
@@ -373,7 +376,7 @@ impl InitRequested {
         message: &Message,
         octets: Vec<u8>,
         (local, remote): (SocketAddr, SocketAddr),
-    ) -> Result<(SaCore, Handshake), (Box<Self>, String)> {
+    ) -> Result<(SaCore, Handshake, Goal), (Box<Self>, String)> {
         let parsed = InitPayloads::read(&message.payloads);
         let Some(parsed) = parsed.filter(|_| message.header.spi_r != 0) else {
             return Err((self, "the answer is incomplete".into()));
@@ -401,7 +404,7 @@ impl InitRequested {
         };
         let spis = (self.spi_i, message.header.spi_r);
         let seed = Skeyseed::initial(suite.prf(), &self.nonce, parsed.nonce, &shared);
-        let keys = IkeKeys::derive(&seed, &suite, &self.nonce, parsed.nonce, spis.0, spis.1);
+        let keys = IkeKeys::derive(seed, &suite, (&self.nonce, parsed.nonce), spis);
         let Ok(keys) = keys else { return Err((self, "the keys cannot be derived".into())) };
         let nat = nat_found(&message.payloads, spis, local, remote);
         let (mut local, mut remote) = (local, remote);
@@ -422,10 +425,11 @@ impl InitRequested {
             candidates: Vec::new(),
             authorities: parsed.authorities,
             ppk: parts.features.ppk && self.connection.ppk_id.is_some(),
+            auth_message_id: 1,
         };
         let connection = Arc::clone(&self.connection);
         match new_core(ctx, connection, parts, suite, keys, additional) {
-            Some(core) => Ok((core, handshake)),
+            Some(core) => Ok((core, handshake, self.goal)),
             None => Err((self, "the ciphers cannot be made".into())),
         }
     }
@@ -464,7 +468,7 @@ pub(crate) fn fail(
 
 /// The payloads that every IKE_SA_INIT has.
 struct InitPayloads<'a> {
-    sa: &'a [wire::Proposal],
+    sa: &'a [Proposal],
     ke: &'a KeyExchangeData,
     nonce: &'a [u8],
     authorities: Option<Vec<[u8; 20]>>,
@@ -691,7 +695,7 @@ pub(crate) enum Answer {
 }
 
 /// How careful we are right now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Gate<'a> {
     pub(crate) cookies: &'a Cookies,
     /// A cookie must be shown.
@@ -847,7 +851,7 @@ fn respond(
         return None;
     }
     let seed = Skeyseed::initial(suite.prf(), &ni, &nr, &shared);
-    let keys = IkeKeys::derive(&seed, &suite, &ni, &nr, spis.0, spis.1).ok()?;
+    let keys = IkeKeys::derive(seed, &suite, (&ni, &nr), spis).ok()?;
     let group = suite.group().id();
     let mut payloads = vec![
         Payload::Sa(SecurityAssociation {
@@ -916,6 +920,7 @@ fn respond(
         candidates,
         authorities: request.parsed.authorities,
         ppk,
+        auth_message_id: 1,
     };
     Some((Box::new(HalfOpen { core, handshake, until }), too_large))
 }

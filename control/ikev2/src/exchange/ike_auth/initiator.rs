@@ -5,7 +5,7 @@ use crate::action::Action;
 use crate::auth::{self, AuthVerified};
 use crate::child::{ChildOffer, ChildSa, ChildSecrets, DynamicAddresses};
 use crate::clock::Millis;
-use crate::established::{Established, EstablishedParts};
+use crate::established::{Established, Params, Wanted};
 use crate::event::Level;
 use crate::exchange::ike_sa_init::{Goal, Handshake, fail};
 use crate::message_id::Due;
@@ -187,7 +187,7 @@ impl AuthRequested {
     fn eap_client(&self, ctx: &Context<'_>, round: &LocalRound) -> Result<Client, String> {
         let identity = eap_name(round.eap_id.as_ref().unwrap_or(&self.own));
         let secret = ctx.configuration.secrets.eap_password(&identity);
-        let password = secret.and_then(|secret| Password::from_secret(secret).ok());
+        let password = secret.map(|secret| Password::from_text(secret.as_bytes()));
         let tls = round.eap_tls.clone().map(|credential| ClientTls {
             credential,
             now_unix_s: ctx.now.unix_s,
@@ -369,7 +369,7 @@ impl AuthRequested {
         match client.handle(packet, ctx.host.random()) {
             ClientStep::Send(packet) => Ok(vec![eap_payload(packet)?]),
             ClientStep::Success { msk, chain } => {
-                self.check_tls_peer(&chain).map_err(Failure::told)?;
+                self.check_tls_peer(&chain, mutual).map_err(Failure::told)?;
                 let text = "EAP method succeeded, MSK established";
                 self.core.event(ctx, Level::Info, "eap-succeeded", text);
                 let id = to_identification(&self.own);
@@ -389,8 +389,15 @@ impl AuthRequested {
     }
 
     /// EAP-TLS proves a certificate; it must be that of the identity we talk to.
-    fn check_tls_peer(&self, chain: &[Vec<u8>]) -> Result<(), String> {
-        let Some(first) = chain.first() else { return Ok(()) };
+    /// Where EAP is the peer's only proof (RFC 5998), there has to be one.
+    fn check_tls_peer(&self, chain: &[Vec<u8>], only_proof: bool) -> Result<(), String> {
+        let first = match chain.first() {
+            Some(first) => first,
+            None if only_proof && self.proved.is_empty() => {
+                return Err("the EAP method does not prove who the peer is".into());
+            }
+            None => return Ok(()),
+        };
         let certificate = Certificate::from_der(first).map_err(|error| error.to_string())?;
         let (identity, _) = self.peer.as_ref().ok_or("the peer has not said who it is")?;
         let round = self.core.connection.remote_rounds.first();
@@ -444,20 +451,31 @@ impl AuthRequested {
         if let Some(old) = self.goal.replaces {
             ctx.wishes.push(Wish::Close(old));
         }
-        let parts = EstablishedParts {
-            core: self.core,
+        let seconds = lifetime.map(u32::from_be_bytes);
+        let mut wanted: Vec<Wanted> = self
+            .pending_children
+            .iter()
+            .filter_map(|name| self.core.connection.child(name).cloned())
+            .map(|policy| Wanted { policy, packet: None, request: None })
+            .collect();
+        // An operator who waits, waits for the child he named.
+        let mut request = request;
+        if let Some(first) = wanted.first_mut().filter(|_| child.is_none()) {
+            first.request = request.take();
+            first.packet = self.goal.packet.take();
+        }
+        ctx.done(request, Ok(1));
+        let params = Params {
             local_id: self.own,
             remote_id,
             remote_eap_id: None,
-            proved: self.proved,
             child,
-            pending_children: self.pending_children,
+            wanted,
             vips: assigned.addresses,
             leases: Vec::new(),
-            auth_lifetime_ms: lifetime.map(|octets| u64::from(u32::from_be_bytes(octets)) * 1000),
-            request,
+            auth_lifetime_s: seconds,
         };
-        State::Established(Box::new(Established::new(ctx, parts)))
+        State::Established(Established::new(ctx, self.core, params))
     }
 
     fn install(

@@ -4,7 +4,7 @@ use super::{Proofs, configuration, eap_name, own_identity, peer_identity, with_p
 use crate::auth::{self, AuthVerified};
 use crate::child::{self, ChildSa, ChildSecrets, DynamicAddresses, child_payloads};
 use crate::clock::Millis;
-use crate::established::{Established, EstablishedParts};
+use crate::established::{Established, Params};
 use crate::event::Level;
 use crate::exchange::ike_sa_init::{HalfOpen, Handshake};
 use crate::policy::{Childless, ConnectionPolicy, LocalRound, RemoteRound};
@@ -423,10 +423,8 @@ impl Authenticating {
             }
             ServerStep::Failure { packet, reason } => {
                 // The failure goes into the answer instead of the notification.
-                if let Some(packet) = packet {
-                    self.first = vec![eap_payload(packet)?];
-                    self.stage = Stage::Eap(server);
-                }
+                self.first = vec![eap_payload(packet)?];
+                self.stage = Stage::Eap(server);
                 Err(format!("EAP failed: {reason}"))
             }
         }
@@ -522,20 +520,17 @@ impl Authenticating {
             remote: self.eap_peer.clone().unwrap_or_else(|| remote_id.clone()),
             initial_contact: has(NotifyType::INITIAL_CONTACT),
         });
-        let parts = EstablishedParts {
-            core: self.core,
+        let params = Params {
             local_id: self.own,
             remote_id,
             remote_eap_id: self.eap_peer,
-            proved: self.proved,
             child,
-            pending_children: Vec::new(),
+            wanted: Vec::new(),
             vips: Vec::new(),
             leases,
-            auth_lifetime_ms: None,
-            request: None,
+            auth_lifetime_s: None,
         };
-        State::Established(Box::new(Established::new(ctx, parts)))
+        State::Established(Established::new(ctx, self.core, params))
     }
 
     /// The Child SA and the addresses that the first request asked for. What is refused is
@@ -667,7 +662,7 @@ impl ServerHost for Passwords<'_> {
     fn password(&self, user: &str) -> Option<Password> {
         let secrets = &self.configuration.secrets;
         let password = secrets.eap_password(user.as_bytes())?;
-        Password::from_secret(password).ok()
+        Some(Password::from_text(password.as_bytes()))
     }
 }
 
