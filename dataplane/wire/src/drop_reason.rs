@@ -97,6 +97,8 @@ catalogue! {
     Discarded = "discard", Some("XfrmOutPolBlock"), "A policy says discard.";
     ClearTextForbidden = "clear_text", Some("XfrmInNoPols"), "Arrived in clear although a policy demands protection.";
     NoSa = "no_sa", Some("XfrmOutNoStates"), "A policy demands protection and no SA is installed.";
+    HoldOverflow = "hold_overflow", Some("XfrmOutNoStates"), "Held for an SA that is not there yet, and pushed out by later packets.";
+    HoldTimeout = "hold_timeout", Some("XfrmOutNoStates"), "Held for an SA that did not come in time.";
     SequenceExhausted = "seq_exhausted", Some("XfrmOutStateSeqError"), "The sequence numbers of the SA are used up.";
     LeaseMissing = "iv_lease", Some("XfrmOutStateSeqError"), "No sequence lease could be had.";
     TooBig = "too_big", Some("XfrmOutError"), "Larger than the SA's path MTU and not to be fragmented; the source is told.";
