@@ -71,6 +71,7 @@ fn policy(criterion: &mut Criterion) {
             action: Action::Discard,
             child: row,
             icmp: false,
+            hold: false,
         });
         let spd = Spd::new(rows.collect());
         let mut row = 0;

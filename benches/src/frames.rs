@@ -78,6 +78,10 @@ impl Sink for Pool {
         &mut frame.room
     }
 
+    fn set_received(frame: &mut Buffer, len: usize) {
+        frame.len = len;
+    }
+
     #[inline(always)]
     fn is_multi_buffer(_frame: &Buffer) -> bool {
         false

@@ -139,7 +139,7 @@ fn gateway(count: u32, is_right: bool) -> Gateway {
         let selector = Selector::addresses(near, far);
         let selector = if is_right { selector.reversed() } else { selector };
         let action = Action::Protect(Some(SaHandle { slot, worker: 0 }));
-        Policy { selector, action, child: slot, icmp: false }
+        Policy { selector, action, child: slot, icmp: false, hold: false }
     };
     Gateway {
         engine,

@@ -194,6 +194,7 @@ fn rows(child: &Child, id: u32) -> Vec<PolicyRow> {
                 remote_ports: ports(remote),
                 outbound_slot: None,
                 icmp: child.icmp,
+                hold: false,
             });
         }
     }

@@ -6,8 +6,10 @@
 //! waited for: what a full ring does not take stays in a list that is tried again.
 
 use rtrb::{Consumer, Producer};
+use xswan_esp::selector::Flow;
 use xswan_pipeline::sink::{Event, Sink};
-use xswan_sa_api::{Direction, Event as ControlEvent, EventSender};
+use xswan_sa_api::{Direction, Event as ControlEvent, EventSender, TriggeringPacket};
+use xswan_wire::layers::Addresses;
 use xswan_xsk::socket::KernelStatistics;
 use xswan_xsk::{Frame, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake};
 
@@ -358,6 +360,12 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
         frame.chunk_mut()
     }
 
+    #[inline]
+    fn set_received(frame: &mut Frame, len: usize) {
+        // Within the room that was written to.
+        let _ = frame.set_len(len);
+    }
+
     #[inline(always)]
     fn is_multi_buffer(frame: &Frame) -> bool {
         frame.is_multi_buffer()
@@ -425,12 +433,28 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
             Event::Integrity { slot } => {
                 ControlEvent::IntegrityAlarm { slot, spi: spi(self, 0, slot) }
             }
-            Event::Acquire { child } => ControlEvent::Acquire { child, packet: None },
+            Event::Acquire { child, flow } => {
+                ControlEvent::Acquire { child, packet: Some(triggering(&flow)) }
+            }
+            Event::Moved { slot, source } => ControlEvent::Moved {
+                slot,
+                spi: spi(self, 0, slot),
+                address: source.address,
+                port: source.port,
+            },
         };
         if let Some(events) = &mut self.events {
             events.send(event);
         }
     }
+}
+
+fn triggering(flow: &Flow) -> TriggeringPacket {
+    let (source, destination) = match flow.addresses {
+        Addresses::V4 { source, destination } => (source.into(), destination.into()),
+        Addresses::V6 { source, destination } => (source.into(), destination.into()),
+    };
+    TriggeringPacket { source, destination, protocol: flow.protocol, ports: flow.ports }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use xswan_aead::{AesKeyLen, Backend, Hmac, Keymat};
-use xswan_esp::ecn::{DfEncap, DscpDecap, DscpEncap, EcnEncap};
+use xswan_esp::ecn::{DfEncap, DscpDecap, DscpEncap, EcnDecap, EcnEncap};
 use xswan_esp::lifetime::{Lifetime, Limit};
 use xswan_esp::replay::{MIN_WINDOW, ReplayWindow};
 use xswan_esp::sa::{self, EncapPolicy, InboundSa, OutboundSa, PeerAddress, Tfc, UdpPorts};
@@ -56,6 +56,7 @@ pub fn inbound(
             false => PeerAddress::Exact,
         },
         check_padding: config.flags.check_padding,
+        ecn: if config.flags.copy_ecn { EcnDecap::Combine } else { EcnDecap::Keep },
         dscp: if config.flags.copy_dscp { DscpDecap::CopyOuter } else { DscpDecap::Keep },
         soft,
         hard,
@@ -68,6 +69,9 @@ pub fn inbound(
     let since = config.lifetimes.installed_ms;
     let mut sa = InboundSa::new(&settings, cipher, window, since).map_err(|e| e.to_string())?;
     *sa.lifetime_mut() = Lifetime::resume(soft, hard, since, live.bytes, live.packets);
+    if live.last_used_ms != 0 {
+        sa.resume_last_seen(live.last_used_ms);
+    }
     sa.counters.auth_fail = live.auth_fail;
     sa.counters.replay = live.replay;
     Ok(Inbound { sa, child: config.child })

@@ -2,12 +2,15 @@
 //!
 //! The main thread answers the doorbell: it reads a record, expands the key (which
 //! allocates and takes a microsecond, so no worker does it) and sends the finished SA to
-//! the worker that owns it. A slot that is to hold another SA is emptied first: only one
+//! the worker that owns it. Policies are swapped in when the SAs they name have arrived, and an
+//! outbound SA is taken away when no policy names it any more, so that a rekey loses nothing
+//! whatever order control writes in. A slot that is to hold another SA is emptied first: only one
 //! process and only one SA may ever have a slot's replay words and lease.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rtrb::{Consumer, Producer};
@@ -29,6 +32,10 @@ use crate::worker::{Command, Retired};
 /// (RFC 791's 576 for IPv4; RFC 8200 section 5 for IPv6).
 const PATH_MTU_FLOOR4: u16 = 576;
 const PATH_MTU_FLOOR6: u16 = 1280;
+
+/// How long an edition of the policies waits for the SAs it names: workers take in an SA within
+/// milliseconds, and one that does not is not going to.
+const AWAITED_LIMIT: Duration = Duration::from_secs(1);
 
 /// The main thread's rings to one worker.
 pub struct WorkerLink {
@@ -59,10 +66,13 @@ pub struct Sadb {
     outbound: Vec<Slot>,
     /// Outbound peers by slot, for "packet too big": peer, SPI, worker.
     peers: Vec<Option<(IpAddr, u32, usize)>>,
-    /// Records that were being written when they were read.
+    /// Records to be read again: being written when they were read, or removed while an edition
+    /// of the policies is awaited.
     torn: BTreeSet<(bool, u32)>,
     spd: Arc<ArcSwap<Spd>>,
     policies_generation: Option<u64>,
+    /// An edition that waits for workers to take in the SAs it names, and since when.
+    awaited: Option<Instant>,
 }
 
 impl Sadb {
@@ -89,8 +99,11 @@ impl Sadb {
             torn: BTreeSet::new(),
             spd,
             policies_generation: None,
+            awaited: None,
         };
         sadb.scan();
+        // No worker runs yet, so none can have taken anything in.
+        sadb.apply_policies();
         Ok(sadb)
     }
 
@@ -100,7 +113,7 @@ impl Sadb {
             self.apply_inbound(slot);
             self.apply_outbound(slot);
         }
-        self.apply_policies();
+        self.awaited = Some(Instant::now());
     }
 
     /// Answers the doorbell and takes back what workers return. To be called often.
@@ -111,16 +124,17 @@ impl Sadb {
                 self.take_back(retired);
             }
         }
-        let mut policies = false;
         while let Some(ring) = self.doorbell.poll() {
             match ring {
                 Ring::Inbound(slot) => self.apply_inbound(slot),
                 Ring::Outbound(slot) => self.apply_outbound(slot),
-                Ring::Policies => policies = true,
+                Ring::Policies => self.awaited = Some(self.awaited.unwrap_or_else(Instant::now)),
                 Ring::Everything => self.scan(),
             }
         }
-        if policies {
+        if let Some(since) = self.awaited
+            && (self.named_are_applied() || since.elapsed() > AWAITED_LIMIT)
+        {
             self.apply_policies();
         }
         for (inbound, slot) in std::mem::take(&mut self.torn) {
@@ -270,6 +284,12 @@ impl Sadb {
 
     fn empty_outbound(&mut self, slot: u32, held: Slot, generation: u64) {
         match held {
+            // The edition in use may still send through it; the one awaited may have another.
+            Slot::Held { .. }
+                if self.awaited.is_some_and(|since| since.elapsed() <= AWAITED_LIMIT) =>
+            {
+                self.torn.insert((false, slot));
+            }
             Slot::Held { worker, .. } => {
                 self.send(worker, Command::Outbound { slot, generation, sa: None, update: false });
                 self.set_outbound(slot, Slot::Draining, None);
@@ -309,8 +329,22 @@ impl Sadb {
         }
     }
 
+    /// Whether every outbound SA that the policies name is with its worker: an edition that was
+    /// in use before would send packets to a slot that is still empty.
+    fn named_are_applied(&self) -> bool {
+        let Ok((_, rows)) = self.maps.read_policies() else { return false };
+        let mut named = rows.iter().filter_map(|row| row.outbound_slot);
+        named.all(|slot| match self.outbound.get(slot as usize) {
+            Some(Slot::Held { generation, .. }) => self.maps.outbound_applied(slot, *generation),
+            // Not there, so there is nothing to wait for.
+            Some(Slot::Empty | Slot::Draining) | None => true,
+        })
+    }
+
     fn apply_policies(&mut self) {
+        // Torn, it is read again with the next poll.
         let Ok((generation, rows)) = self.maps.read_policies() else { return };
+        self.awaited = None;
         if self.policies_generation == Some(generation) {
             return;
         }
@@ -347,7 +381,7 @@ impl Sadb {
             source_ports: ports(&row.local_ports),
             destination_ports: ports(&row.remote_ports),
         };
-        Policy { selector, action, child: row.child, icmp: row.icmp }
+        Policy { selector, action, child: row.child, icmp: row.icmp, hold: row.hold }
     }
 
     /// A router on the path says that a packet of ours was too big.
@@ -390,3 +424,7 @@ impl Sadb {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sadb_tests.rs"]
+mod tests;

@@ -141,6 +141,7 @@ struct Loop {
     clock_base_ms: u64,
     housekept_ms: u64,
     publish_at: usize,
+    released_ms: u64,
     waiter: Waiter,
     idle: u32,
     loops: u64,
@@ -159,6 +160,7 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
             clock_base_ms: xswan_sa_api::clock_ms(),
             housekept_ms: 0,
             publish_at: 0,
+            released_ms: 0,
             waiter: self.io.waiter(),
             idle: 0,
             loops: 0,
@@ -210,11 +212,12 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         }
         while let Ok(packet) = self.injected.pop() {
             busy = true;
-            let owner = WorkerEngine::owner_of(&env, &packet).unwrap_or(0);
-            if owner as usize == self.io.worker() {
-                self.engine.originate(&env, &mut self.io, &packet);
-            }
+            self.engine.inject(&env, &mut self.io, &packet);
             let _ = self.outbox.push(Retired::Packet(packet));
+        }
+        if self.engine.holds() && now_ms != state.released_ms {
+            state.released_ms = now_ms;
+            self.engine.release_held(&env, &mut self.io);
         }
         self.io.settle(busy);
         if busy {
@@ -371,7 +374,8 @@ fn inbound_counters(entry: &ReadyInbound) -> InCounters {
     InCounters {
         packets: sa.lifetime().packets(),
         bytes: sa.lifetime().bytes(),
-        last_used_ms: sa.last_seen_ms(),
+        // Before the first packet it is when the SA was made.
+        last_used_ms: if sa.lifetime().packets() == 0 { 0 } else { sa.last_seen_ms() },
         auth_fail: counted.auth_fail,
         replay: counted.replay,
         lost: sa.replay().lost(),

@@ -372,13 +372,19 @@ fn finish_tunnel<A, S>(
     let mut layers =
         layers::parse_packet(packet, payload_len).map_err(|_shape| DropReason::InnerLength)?;
     let inner_class = layers.ip.traffic_class;
-    let egress = ecn::decapsulate(inner_class, job.traffic_class)?;
-    sa.counters.note_anomaly(egress.anomaly);
+    let inner_ecn = match sa.ecn {
+        ecn::EcnDecap::Combine => {
+            let egress = ecn::decapsulate(inner_class, job.traffic_class)?;
+            sa.counters.note_anomaly(egress.anomaly);
+            egress.ecn
+        }
+        ecn::EcnDecap::Keep => inner_class & 3,
+    };
     let dscp = match sa.dscp {
         ecn::DscpDecap::Keep => inner_class & 0xfc,
         ecn::DscpDecap::CopyOuter => job.traffic_class & 0xfc,
     };
-    let class = dscp | egress.ecn;
+    let class = dscp | inner_ecn;
     if class != inner_class {
         layers.ip.traffic_class = class;
         if version == 4 {

@@ -71,6 +71,17 @@ pub struct Egress {
     pub anomaly: Option<EcnAnomaly>,
 }
 
+/// What the outer ECN field does to the inner one at the tunnel's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EcnDecap {
+    /// They are combined (RFC 6040 section 4.2).
+    #[default]
+    Combine,
+    /// Nothing: the inner field stays as the sender wrote it, for a peer that does not copy it
+    /// out and a path whose marks mean something else.
+    Keep,
+}
+
 /// The outer traffic class for an inner one.
 #[inline(always)]
 #[must_use]

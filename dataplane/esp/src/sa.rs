@@ -4,13 +4,15 @@
 //! Built from a configuration once, checked then, never re-checked on a packet.
 
 use core::fmt;
+use core::net::IpAddr;
 
 use xswan_wire::layers::Addresses;
 use xswan_wire::{DropReason, esp, ipv4, ipv6, udp};
 
 use crate::aead::{Aead, Shape};
-use crate::ecn::{DfEncap, DscpDecap, DscpEncap, EcnAnomaly, EcnEncap};
+use crate::ecn::{DfEncap, DscpDecap, DscpEncap, EcnAnomaly, EcnDecap, EcnEncap};
 use crate::lifetime::{Expiry, Lifetime};
+use crate::outer::Outer;
 use crate::replay::ReplayWindow;
 use crate::resync::Resync;
 use crate::sequence::{LeaseStore, SequenceSpace};
@@ -247,6 +249,7 @@ pub struct InboundSa<A, S> {
     pub counters: Counters,
     pub(crate) resync: Resync,
     pub(crate) last_seen_ms: u64,
+    roaming: Roaming,
     pub(crate) spi: u32,
     pub(crate) salt: [u8; 4],
     pub(crate) mode: Mode,
@@ -256,6 +259,7 @@ pub struct InboundSa<A, S> {
     pub(crate) encap_policy: EncapPolicy,
     pub(crate) check_padding: bool,
     pub(crate) dscp: DscpDecap,
+    pub(crate) ecn: EcnDecap,
     pub(crate) shape: Shape,
     cipher: A,
 }
@@ -279,6 +283,7 @@ impl<A: Aead, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
             counters: Counters::default(),
             resync: Resync::default(),
             last_seen_ms: now_ms,
+            roaming: Roaming::default(),
             spi: config.spi,
             salt: config.salt,
             mode: config.mode,
@@ -288,6 +293,7 @@ impl<A: Aead, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
             encap_policy: config.encap_policy,
             check_padding: config.check_padding,
             dscp: config.dscp,
+            ecn: config.ecn,
             shape: cipher.shape(),
             cipher,
         })
@@ -337,6 +343,20 @@ impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
         self.last_seen_ms
     }
 
+    /// When a previous owner accepted its last packet.
+    pub const fn resume_last_seen(&mut self, last_seen_ms: u64) {
+        self.last_seen_ms = last_seen_ms;
+    }
+
+    /// Where an accepted packet came from, if that is elsewhere than the SA says
+    /// ([`crate::decap::Checked::moved`]) and elsewhere than was reported last; another source
+    /// not more often than once in [`MOVED_INTERVAL_MS`], for a peer whose packets take two ways,
+    /// the same one again after [`MOVED_AGAIN_MS`].
+    #[inline(always)]
+    pub fn note_source(&mut self, moved: bool, outer: &Outer, now_ms: u64) -> Option<Source> {
+        if moved { self.roaming.note(outer, now_ms) } else { None }
+    }
+
     /// The last expiry reached and not taken yet; each is reported once.
     #[inline(always)]
     pub const fn take_expiry(&mut self) -> Option<Expiry> {
@@ -370,6 +390,49 @@ impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
         check_common(self.spi, encap)?;
         (self.addresses, self.encap) = (addresses, encap);
         Ok(())
+    }
+}
+
+/// Where a peer sends from, as the network between shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Outer source address.
+    pub address: IpAddr,
+    /// UDP source port; `None` if not encapsulated.
+    pub port: Option<u16>,
+}
+
+/// Reports of a moved peer are this far apart, in milliseconds.
+pub const MOVED_INTERVAL_MS: u64 = 1000;
+/// The same source is reported again after this long, in milliseconds: an event can be lost.
+pub const MOVED_AGAIN_MS: u64 = 10_000;
+
+/// What was last reported of a peer that moves.
+#[derive(Clone, Copy, Debug, Default)]
+struct Roaming {
+    source: Option<Source>,
+    reported_ms: u64,
+}
+
+impl Roaming {
+    #[cold]
+    fn note(&mut self, outer: &Outer, now_ms: u64) -> Option<Source> {
+        let address = match outer.addresses {
+            Addresses::V4 { source, .. } => IpAddr::from(source),
+            Addresses::V6 { source, .. } => IpAddr::from(source),
+        };
+        let source = Source { address, port: outer.ports.map(|(port, _)| port) };
+        let is_new = match self.source {
+            Some(last) => {
+                let wait_ms = if last == source { MOVED_AGAIN_MS } else { MOVED_INTERVAL_MS };
+                now_ms.saturating_sub(self.reported_ms) >= wait_ms
+            }
+            None => true,
+        };
+        if is_new {
+            *self = Self { source: Some(source), reported_ms: now_ms };
+        }
+        is_new.then_some(source)
     }
 }
 

@@ -10,22 +10,20 @@ use xswan_wire::layers::{self, Layers};
 use xswan_wire::{DropReason, esp, udp};
 
 use crate::forward::Fib;
+use crate::held::Held;
 use crate::inbound::InboundWork;
 use crate::limit::RateLimit;
 use crate::outbound::OutboundWork;
 use crate::sink::{Event, Sink};
 use crate::spd::Spd;
 use crate::table::{Slots, SpiReader, StaticSpis};
+use crate::trap::AcquireLimit;
 
 /// The largest burst that is processed at once.
 ///
 /// Larger bursts share the cost of ring operations and hide cache misses better; smaller
 /// ones keep the frames of a burst in the second-level cache.
 pub const MAX_BURST: usize = 256;
-
-/// Requests for an SA that is missing, a second at most: traffic that waits for one asks with
-/// every packet, and control needs to be asked once.
-const ACQUIRES_PER_SECOND: u32 = 100;
 
 /// The tables of one burst, swapped in between bursts.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +108,9 @@ pub struct Engine<A, S, L, F> {
     /// What else was counted.
     pub totals: EngineTotals,
     pub(crate) icmp_limit: RateLimit,
-    pub(crate) acquire_limit: RateLimit,
+    pub(crate) acquire_limit: AcquireLimit,
+    /// Packets that wait for an SA.
+    pub(crate) held: Held,
     pub(crate) inbound_work: Vec<InboundWork<F>>,
     pub(crate) outbound_work: Vec<OutboundWork<F>>,
     /// For ICMP errors while they are made.
@@ -141,7 +141,8 @@ where
             drops: [0; DropReason::COUNT],
             totals: EngineTotals::default(),
             icmp_limit: RateLimit::new(config.icmp_per_second),
-            acquire_limit: RateLimit::new(ACQUIRES_PER_SECOND),
+            acquire_limit: AcquireLimit::new(),
+            held: Held::new(),
             inbound_work: Vec::with_capacity(MAX_BURST),
             outbound_work: Vec::with_capacity(MAX_BURST),
             scratch: alloc::vec![0; 2048],
@@ -154,7 +155,7 @@ where
     /// [`MAX_BURST`] is several.
     ///
     /// Every frame leaves through `sink`; every packet is counted once, as forwarded, punted,
-    /// handed off or dropped.
+    /// handed off or dropped, if it is held when it is no longer.
     pub fn process<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
@@ -175,7 +176,13 @@ where
 
     /// Parses a frame and puts it into the list of those that are opened or of those that are sealed.
     #[inline]
-    fn sort<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, port: u16, frame: F) {
+    pub(crate) fn sort<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        port: u16,
+        frame: F,
+    ) {
         if K::is_multi_buffer(&frame) {
             return self.drop(sink, frame, DropReason::MultiBuffer);
         }
@@ -246,16 +253,18 @@ where
         }
     }
 
-    /// Packets received and originated that have not ended yet: 0 between bursts.
+    /// Packets received and originated that have not ended yet and are not held: 0 between
+    /// bursts.
     #[must_use]
     pub fn residual(&self) -> i128 {
         let totals = &self.totals;
+        let held = self.held.counted() as i128;
         let came = i128::from(totals.received) + i128::from(totals.originated);
         let went = i128::from(totals.forwarded)
             + i128::from(totals.punted)
             + i128::from(totals.handed_off)
             + self.drops.iter().map(|&count| i128::from(count)).sum::<i128>();
-        came - went
+        came - went - held
     }
 }
 

@@ -182,6 +182,11 @@ where
             .and_then(|()| decap::finish(&mut entry.sa, &job, proof, env.now_ms, room))
             .and_then(|inner| inner.check(env.spd.inbound_selectors(entry.child), room))
             .inspect_err(|&reason| entry.sa.counters.note(reason));
+        if let Ok(checked) = &checked
+            && let Some(source) = entry.sa.note_source(checked.moved(), outer, env.now_ms)
+        {
+            sink.event(Event::Moved { slot: handle, source });
+        }
         match entry.sa.take_expiry() {
             Some(Expiry::Soft) => sink.event(Event::SoftExpiryIn { slot: handle }),
             Some(Expiry::Hard) => sink.event(Event::HardExpiryIn { slot: handle }),

@@ -45,7 +45,7 @@ where
                 self.hairpin(env, sink, port, frame, checked, handle);
             }
             Some((Action::Protect(None), child)) => {
-                self.acquire(env, sink, child);
+                self.acquire(env, sink, child, checked.flow());
                 self.drop(sink, frame, DropReason::NoSa);
             }
             Some((Action::Discard, _)) => self.drop(sink, frame, DropReason::Discarded),

@@ -15,6 +15,7 @@ use xswan_wire::layers::{self, Addresses, Layers};
 
 use crate::engine::{Engine, Env, Outbound};
 use crate::forward::NextHop;
+use crate::held::Origin;
 use crate::inbound::{L2_ROOM, is_esp};
 use crate::outbound::{may_fragment, outbound_policy};
 use crate::sink::Sink;
@@ -152,7 +153,35 @@ where
         }
     }
 
-    fn send_own<K: Sink<Frame = F>>(
+    /// Takes a packet that the kernel has sent into the TUN device, which is given to every
+    /// worker: the one whose SA it is sends it, the first one if it needs none. If it waits for
+    /// an SA, all of them hold it and the first one counts it.
+    pub fn inject<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, packet: &[u8]) {
+        let me = self.config.spis.worker;
+        let flow = Flow::parse(packet).ok();
+        let policy = flow.and_then(|flow| Some((flow, outbound_policy(env, &flow).ok()??)));
+        match policy {
+            Some((_, (Action::Protect(Some(handle)), _))) if handle.worker != me => {}
+            Some((flow, (Action::Protect(None), child))) => {
+                let counted = me == 0;
+                if counted {
+                    self.totals.originated = self.totals.originated.wrapping_add(1);
+                    self.acquire(env, sink, child, &flow);
+                }
+                let held = self.hold(env, child, &flow, Origin::Own { counted }, packet);
+                if let (Err(reason), true) = (held, counted) {
+                    self.count(reason);
+                }
+            }
+            Some((_, (Action::Protect(Some(_)), _))) => self.originate(env, sink, packet),
+            Some((_, (Action::Bypass | Action::Discard, _))) | None if me == 0 => {
+                self.originate(env, sink, packet);
+            }
+            Some((_, (Action::Bypass | Action::Discard, _))) | None => {}
+        }
+    }
+
+    pub(crate) fn send_own<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
@@ -173,7 +202,7 @@ where
                 }
             }
             Some((Action::Protect(None), child)) => {
-                self.acquire(env, sink, child);
+                self.acquire(env, sink, child, &flow);
                 Err(DropReason::NoSa)
             }
             Some((Action::Discard, _)) => Err(DropReason::Discarded),

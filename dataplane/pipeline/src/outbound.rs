@@ -107,8 +107,7 @@ where
                 self.frame_outbound(env, sink, port, frame, layers, handle);
             }
             Some((Action::Protect(None), child)) => {
-                self.acquire(env, sink, child);
-                self.drop(sink, frame, DropReason::NoSa);
+                self.trap_received(env, sink, port, frame, child, &flow);
             }
             Some((Action::Discard, _)) => self.drop(sink, frame, DropReason::Discarded),
             Some((Action::Bypass, _)) => self.punt_received(sink, frame, start, end),
@@ -149,13 +148,6 @@ where
             Some(Action::Protect(_)) => Err(DropReason::ClearTextForbidden),
             Some(Action::Discard) => Err(DropReason::Discarded),
             Some(Action::Bypass) | None => Ok(()),
-        }
-    }
-
-    /// Asks control for an SA, not more often than control can answer.
-    pub(crate) fn acquire<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, child: u32) {
-        if self.acquire_limit.allow(env.now_ms) {
-            sink.event(Event::Acquire { child });
         }
     }
 

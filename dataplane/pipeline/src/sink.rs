@@ -1,5 +1,8 @@
 //! What the pipeline needs from whoever runs it: buffers, and places to put them.
 
+use xswan_esp::sa::Source;
+use xswan_esp::selector::Flow;
+
 /// Something the control plane should hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -27,6 +30,15 @@ pub enum Event {
     Acquire {
         /// The child configuration that the policy comes from.
         child: u32,
+        /// The packet that asked.
+        flow: Flow,
+    },
+    /// A packet of an inbound SA, authentic and no replay, came from elsewhere than before.
+    Moved {
+        /// Slot in the inbound table.
+        slot: u32,
+        /// Where it came from.
+        source: Source,
     },
     /// Many packets of one inbound SA failed their integrity check.
     Integrity {
@@ -49,6 +61,8 @@ pub trait Sink {
     fn bytes_mut(frame: &mut Self::Frame) -> &mut [u8];
     /// All the room of a fresh frame; what is to be sent starts at its first byte.
     fn room_mut(frame: &mut Self::Frame) -> &mut [u8];
+    /// The first `len` bytes of a fresh frame's room were written and count as received now.
+    fn set_received(frame: &mut Self::Frame, len: usize);
     /// Whether the frame is one part of a packet over several buffers.
     fn is_multi_buffer(frame: &Self::Frame) -> bool;
 

@@ -23,7 +23,7 @@ pub struct SaHandle {
 /// What a policy does with traffic it selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Through this SA; without one, traffic is dropped and an acquire is due.
+    /// Through this SA; without one, traffic is held or dropped and an acquire is due.
     Protect(Option<SaHandle>),
     /// Past IPsec, in clear.
     Bypass,
@@ -42,6 +42,8 @@ pub struct Policy {
     pub child: u32,
     /// Inner ICMP errors from outside the selector are allowed through.
     pub icmp: bool,
+    /// While there is no SA, packets are held for it ([`crate::held`]).
+    pub hold: bool,
 }
 
 /// The ordered policies and, by child, what its inbound SAs may carry.
@@ -200,7 +202,7 @@ mod tests {
             destination_ports: ports,
             ..Selector::addresses(range(child as u8), range(net))
         };
-        Policy { selector, action: Action::Discard, child, icmp: false }
+        Policy { selector, action: Action::Discard, child, icmp: false, hold: false }
     }
 
     proptest! {

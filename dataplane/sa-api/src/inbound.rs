@@ -11,7 +11,8 @@ pub struct InboundFlags {
     pub esn: bool,
     /// Refuse padding that is not 1, 2, 3 (RFC 4303 section 2.4).
     pub check_padding: bool,
-    /// Combine the outer ECN field into the inner one (RFC 6040 section 4.2).
+    /// Combine the outer ECN field into the inner one (RFC 6040 section 4.2); otherwise the
+    /// inner one stays as it is.
     pub copy_ecn: bool,
     /// Copy the outer DSCP into the inner header (RFC 2983 section 3).
     pub copy_dscp: bool,

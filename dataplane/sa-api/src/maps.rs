@@ -227,6 +227,32 @@ impl SharedMaps {
         EventReceiver::of(&self.events, worker)
     }
 
+    /// Whether an inbound slot may be published into: empty, and its worker has let go.
+    #[must_use]
+    pub fn inbound_is_free(&self, slot: u32) -> bool {
+        self.inbound_state(slot) == Some(SlotState::Free)
+    }
+
+    /// Whether an outbound slot may be published into: empty, and its worker has let go.
+    #[must_use]
+    pub fn outbound_is_free(&self, slot: u32) -> bool {
+        self.outbound_state(slot) == Some(SlotState::Free)
+    }
+
+    /// Whether the worker has taken in what [`SharedMaps::publish_inbound`] or
+    /// [`SharedMaps::retire_inbound`] returned this generation for, or something later.
+    /// False for ever if the dataplane does not run, or could make no SA of the record.
+    #[must_use]
+    pub fn inbound_applied(&self, slot: u32, generation: u64) -> bool {
+        self.inbound_live(slot).is_some_and(|live| live.applied_generation() >= generation)
+    }
+
+    /// The same for [`SharedMaps::publish_outbound`] and [`SharedMaps::retire_outbound`].
+    #[must_use]
+    pub fn outbound_applied(&self, slot: u32, generation: u64) -> bool {
+        self.outbound_live(slot).is_some_and(|live| live.applied_generation() >= generation)
+    }
+
     /// Where an inbound slot is in its life; `None` past the table.
     #[must_use]
     pub fn inbound_state(&self, slot: u32) -> Option<SlotState> {

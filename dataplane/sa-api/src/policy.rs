@@ -74,6 +74,9 @@ pub struct PolicyRow {
     pub outbound_slot: Option<u32>,
     /// Let ICMP errors through whose addresses are outside the ranges.
     pub icmp: bool,
+    /// While there is no SA, hold a few packets for it instead of dropping them: a trap. Only
+    /// where somebody answers [`crate::Event::Acquire`], or they are held for nothing.
+    pub hold: bool,
 }
 
 /// The table was being written, or its writer died: keep the edition that was applied.
@@ -105,7 +108,9 @@ impl PolicyRow {
             PolicyAction::Bypass => 2,
             PolicyAction::Discard => 3,
         };
-        let flags = u8::from(self.local.ipv6) | (u8::from(self.icmp) << 1);
+        let flags = u8::from(self.local.ipv6)
+            | (u8::from(self.icmp) << 1)
+            | (u8::from(self.hold) << 2);
         let [lf0, lf1] = split(self.local.first);
         let [ll0, ll1] = split(self.local.last);
         let [rf0, rf1] = split(self.remote.first);
@@ -154,6 +159,7 @@ impl PolicyRow {
             remote_ports: PortRange { first: remote_first, last: remote_last },
             outbound_slot: (slot != NO_SLOT).then_some(slot),
             icmp: flags & 2 == 2,
+            hold: flags & 4 == 4,
         })
     }
 
@@ -171,6 +177,7 @@ impl PolicyRow {
             remote_ports: PortRange::ANY,
             outbound_slot: None,
             icmp: false,
+            hold: false,
         }
     }
 }
@@ -267,6 +274,7 @@ mod tests {
             remote_ports: PortRange::ANY,
             outbound_slot: child.is_multiple_of(2).then_some(child),
             icmp: child.is_multiple_of(3),
+            hold: child.is_multiple_of(5),
         }
     }
 

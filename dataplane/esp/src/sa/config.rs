@@ -4,7 +4,7 @@ use core::fmt;
 
 use xswan_wire::layers::Addresses;
 
-use crate::ecn::{DfEncap, DscpDecap, DscpEncap, EcnEncap};
+use crate::ecn::{DfEncap, DscpDecap, DscpEncap, EcnDecap, EcnEncap};
 use crate::lifetime::Limit;
 
 /// What is protected (RFC 4303 section 3.1).
@@ -169,6 +169,8 @@ pub struct InboundConfig {
     pub check_padding: bool,
     /// Inner DSCP after decapsulation.
     pub dscp: DscpDecap,
+    /// Inner ECN after decapsulation.
+    pub ecn: EcnDecap,
     /// Limits that ask for a rekey.
     pub soft: Limit,
     /// Limits that end the SA.
@@ -189,6 +191,7 @@ impl InboundConfig {
             encap_policy: EncapPolicy::Exact,
             check_padding: true,
             dscp: DscpDecap::Keep,
+            ecn: EcnDecap::Combine,
             soft: Limit::NONE,
             hard: Limit::NONE,
         }

@@ -2,7 +2,9 @@
 
 use xswan_esp::DropReason;
 use xswan_esp::decap;
-use xswan_esp::ecn::{CE, DfEncap, DscpDecap, DscpEncap, ECT_0, EcnEncap, NOT_ECT, decapsulate};
+use xswan_esp::ecn::{
+    CE, DfEncap, DscpDecap, DscpEncap, ECT_0, EcnDecap, EcnEncap, NOT_ECT, decapsulate,
+};
 use xswan_esp::encap;
 use xswan_esp::sa::{InboundConfig, OutboundConfig};
 use xswan_esp::selector::{AddressRange, Family, Flow, PortRange, Selector};
@@ -226,4 +228,23 @@ fn prefixes_are_ranges() {
     assert_eq!((host.first, host.last), (0x0102_0304, 0x0102_0304));
     let net = AddressRange::v6_prefix([0xff; 16], 120);
     assert_eq!((net.first, net.last), (u128::MAX - 255, u128::MAX));
+}
+
+/// An SA that does not copy ECN takes no mark, and drops nothing for one.
+#[test]
+fn tun_03_outer_marks_stay_outside_where_they_are_not_to_be_copied() {
+    let mut config = InboundConfig::tunnel(SPI, SALT, outer_v4());
+    config.ecn = EcnDecap::Keep;
+    let mut sa = inbound_of(&config, false);
+    let mut sequence = 0;
+    for inner_class in 0..8 {
+        for outer_class in 0..=255 {
+            sequence += 1;
+            let inner = classed(inner_v4(60), inner_class);
+            let mut packet = recipe(sequence, &inner);
+            packet.traffic_class = outer_class;
+            assert_eq!(receive(&mut sa, &packet.build().unwrap()), Ok(inner));
+        }
+    }
+    assert_eq!(sa.counters.ecn, 0);
 }

@@ -115,6 +115,20 @@ impl Gateway {
         self.check_ledgers();
     }
 
+    /// A packet that the kernel sent into the TUN device; every worker gets it.
+    pub fn inject(&mut self, packet: &[u8]) {
+        let env = Env { fib: &self.fib, spd: &self.spd, now_ms: self.now_ms };
+        self.engine.inject(&env, &mut self.rings, packet);
+        self.check_ledgers();
+    }
+
+    /// Held packets go if they can.
+    pub fn release(&mut self) {
+        let env = Env { fib: &self.fib, spd: &self.spd, now_ms: self.now_ms };
+        self.engine.release_held(&env, &mut self.rings);
+        self.check_ledgers();
+    }
+
     #[track_caller]
     pub fn check_ledgers(&self) {
         assert_eq!(self.engine.residual(), 0, "packets: {:?}", self.engine.totals);
@@ -302,7 +316,7 @@ pub fn everything(action: Action) -> Vec<Policy> {
 }
 
 pub const fn policy(selector: Selector, action: Action) -> Policy {
-    Policy { selector, action, child: CHILD, icmp: false }
+    Policy { selector, action, child: CHILD, icmp: false, hold: false }
 }
 
 /// A frame as it arrives at a side's port.

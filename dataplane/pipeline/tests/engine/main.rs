@@ -6,6 +6,8 @@
 mod gateway;
 #[cfg(test)]
 mod rings;
+#[cfg(test)]
+mod trap;
 
 #[cfg(test)]
 mod gateways;
@@ -15,6 +17,8 @@ mod hostile;
 mod inbound;
 #[cfg(test)]
 mod lifetime;
+#[cfg(test)]
+mod moved;
 #[cfg(test)]
 mod mtu;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use xswan_esp::ecn::DfEncap;
-use xswan_esp::selector::{AddressRange, Selector};
+use xswan_esp::selector::{AddressRange, Flow, Selector};
 use xswan_pipeline::forward::NextHop;
 use xswan_pipeline::sink::Event;
 use xswan_pipeline::spd::{Action, Policy, Spd};
@@ -40,7 +40,7 @@ fn with_clients() -> Gateway {
     let client = |number: u8| {
         let selector = Selector::addresses(home, AddressRange::v4_prefix([10, 9, 0, number], 32));
         let slot = u32::from(number);
-        Policy { selector, action: protect(slot), child: 100 + slot, icmp: false }
+        Policy { selector, action: protect(slot), child: 100 + slot, icmp: false, hold: false }
     };
     right.spd = Spd::new(vec![client(2), client(3)]);
     for slot in [2, 3] {
@@ -138,6 +138,7 @@ fn from_one_tunnel_into_another() {
             action: protect(slot),
             child: 100 + slot,
             icmp: false,
+            hold: false,
         }
     };
     hub.spd = Spd::new([&[between(2, 3), between(3, 2)], hub.spd.rows()].concat());
@@ -182,7 +183,10 @@ fn onward_into_a_tunnel_that_has_no_sa_asks_for_one() {
     let inner = v4([10, 1, 0, 1], [10, 3, 0, 1]).packet(&[0; 20]);
     right.receive(OUTER, &[built(&esp(1, &inner))]);
     right.assert_drops(&[(DropReason::NoSa, 1)]);
-    assert_eq!(right.rings.events, [Event::Acquire { child: 8 }]);
+    assert_eq!(
+        right.rings.events,
+        [Event::Acquire { child: 8, flow: Flow::parse(&inner).unwrap() }]
+    );
 }
 
 #[test]

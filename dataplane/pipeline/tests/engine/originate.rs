@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use xswan_esp::selector::Flow;
 use xswan_pipeline::sink::Event;
 use xswan_pipeline::spd::{Action, SaHandle, Spd};
 use xswan_testkit::packet;
@@ -46,7 +47,10 @@ fn refusals_have_their_names() {
         left.originate(&to);
         assert_eq!(left.drops(reason), before + 1);
     }
-    assert_eq!(left.rings.events, [Event::Acquire { child: CHILD }]);
+    assert_eq!(
+        left.rings.events,
+        [Event::Acquire { child: CHILD, flow: Flow::parse(&to).unwrap() }]
+    );
     left.originate(&[0x45, 1, 2]);
     left.originate(&[]);
     assert_eq!(left.drops(DropReason::Malformed), 2);

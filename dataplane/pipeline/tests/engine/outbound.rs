@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use xswan_esp::selector::{AddressRange, Family, PortRange, Selector};
+use xswan_esp::selector::{AddressRange, Family, Flow, PortRange, Selector};
 use xswan_pipeline::sink::Event;
 use xswan_pipeline::spd::{Action, SaHandle, Spd};
 use xswan_steer::abi::{ROLE_INNER, ROLE_OUTER};
@@ -130,10 +130,12 @@ fn sal_17_without_an_sa_control_is_asked_at_a_limited_rate() {
         left.receive(INNER, &burst);
     }
     left.assert_drops(&[(DropReason::NoSa, 10_000)]);
-    let asked = left.rings.events.len();
-    assert!(left.rings.events.iter().all(|event| *event == Event::Acquire { child: CHILD }));
-    // A tenth of a second at 100 a second, and a tenth's worth at once.
-    assert!((10..=20).contains(&asked), "{asked}");
+    let flow = Flow::parse(&inner_packet4(LEFT, 40)).unwrap();
+    let asked = Event::Acquire { child: CHILD, flow };
+    assert_eq!(left.rings.events, [asked]);
+    left.now_ms = 1_001_000;
+    left.receive(INNER, &burst);
+    assert_eq!(left.rings.events, [asked, asked]);
     assert!(left.rings.sent.is_empty() && left.rings.punted.is_empty());
 }
 

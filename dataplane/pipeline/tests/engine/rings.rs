@@ -105,6 +105,10 @@ impl Sink for Rings {
         &mut frame.room
     }
 
+    fn set_received(frame: &mut Buffer, len: usize) {
+        frame.len = len;
+    }
+
     fn is_multi_buffer(frame: &Buffer) -> bool {
         frame.multi
     }
