@@ -2,6 +2,7 @@
 DAEMON="send_delay = 200
 send_delay_type = 36
 half_open_timeout = 5"
+LINGER=1   # as in collision-ike-late, on a busy machine
 check() {
   local p; up
   sw gwa --rekey --ike lab >/dev/null & p=$!
