@@ -1,0 +1,18 @@
+//! IKEv2 cores joined by a simulated network, under a simulated clock.
+//!
+//! Everything is a function of the seed: entropy, delays, losses, copies, and the order in which
+//! things happen. So a run that fails is run again with its seed and fails again.
+//!
+//! ```text
+//! Gateway (Engine, SPIs, dataplane in a map) ◀── Network (delay, loss, copies, NAT) ──▶ Gateway
+//! ```
+#![forbid(unsafe_code)]
+
+mod gateway;
+mod network;
+pub mod policies;
+mod seeded;
+
+pub use gateway::{Gateway, InstalledChild};
+pub use network::{Disturbance, Network};
+pub use seeded::Seeded;
