@@ -138,7 +138,7 @@ frames_per_worker = 4096
 tun = "ipsec0"
 
 E
-  [ -z "${XSWAN_LAB_NO_IKE:-}" ] && xswan_ike_section "$g" "$DIR/$g/strongswan.conf"
+  xswan_ike_section "$g" "$DIR/$g/strongswan.conf"
   xswan_devices "$g"
 }
 
