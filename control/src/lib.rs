@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod daemon;
+pub mod ike;
 pub mod install;
 pub mod listing;
 pub mod replay_arena;

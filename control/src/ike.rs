@@ -1,0 +1,3 @@
+//! The shell around the IKEv2 core: sockets, configuration, Child SAs, addresses, state.
+
+pub mod udp;
