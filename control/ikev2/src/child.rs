@@ -62,6 +62,8 @@ pub(crate) struct ChildSa {
     pub(crate) lowest_nonce: Vec<u8>,
     /// Who started the exchange that made it.
     pub(crate) ours: bool,
+    /// The Child SA whose place it takes.
+    pub(crate) replaces: Option<ChildId>,
     /// When a packet last passed, as far as the dataplane has told.
     pub(crate) last_inbound: Option<Millis>,
     pub(crate) last_outbound: Option<Millis>,
@@ -466,6 +468,7 @@ impl NegotiatedChild {
             expires_at,
             lowest_nonce: secrets.ni.min(secrets.nr).to_vec(),
             ours: secrets.initiator,
+            replaces: self.replaces,
             last_inbound: None,
             last_outbound: None,
         };
