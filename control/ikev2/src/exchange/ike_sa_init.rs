@@ -36,7 +36,7 @@ use crate::sa::{Context, Inbound, PeerFeatures, SaCore, Wish, notify};
 use crate::state::State;
 use crate::wire::{
     ExchangeType, Flags, Header, KeyExchange as KeyExchangeData, Message, Nonce, Notify,
-    NotifyType, Payload, Proposal, SecurityAssociation, TrafficSelector, first_unknown_critical,
+    NotifyType, Payload, Proposal, SecurityAssociation, VendorId, TrafficSelector, first_unknown_critical,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -229,6 +229,9 @@ impl InitRequested {
         if self.connection.ppk_id.is_some() {
             payloads.push(status(NotifyType::USE_PPK));
         }
+        // Behind everything else, and as long as what an answer adds to a request: a peer that
+        // sends no more than it got can answer completely at once.
+        payloads.push(Payload::Vendor(VendorId(vendor_id())));
         payloads
     }
 
@@ -433,6 +436,15 @@ impl InitRequested {
             None => Err((self, "the ciphers cannot be made".into())),
         }
     }
+}
+
+/// Our Vendor ID: 16 octets of a digest of the product's name, and the version of what is
+/// private between two of us.
+pub(crate) fn vendor_id() -> Vec<u8> {
+    let digest = xswan_ike_crypto::sha256(&[b"xswan IPsec gateway"]);
+    let mut id: Vec<u8> = digest.iter().take(16).copied().collect();
+    id.push(1);
+    id
 }
 
 /// Tells who waits that an attempt is over, and has another one made where the policy says so.
@@ -842,7 +854,6 @@ fn respond(
 ) -> Option<(Box<HalfOpen>, bool)> {
     let Chosen { connection, choice, suite, public, shared, candidates } = chosen;
     let spis = (request.message.header.spi_i, ctx.ike_spi());
-    let nr = ctx.random_octets(NONCE_LEN);
     let ni = request.parsed.nonce.to_vec();
     let features_of_peer = peer_features(&request.message.payloads);
     let additional = choice.additional_key_exchanges();
@@ -850,15 +861,11 @@ fn respond(
         refused(ctx, request.remote, "additional key exchanges without IKE_INTERMEDIATE".into());
         return None;
     }
-    let seed = Skeyseed::initial(suite.prf(), &ni, &nr, &shared);
-    let keys = IkeKeys::derive(seed, &suite, (&ni, &nr), spis).ok()?;
-    let group = suite.group().id();
     let mut payloads = vec![
         Payload::Sa(SecurityAssociation {
             proposals: vec![choice.to_proposal(protocol::IKE, Vec::new())],
         }),
-        Payload::Ke(KeyExchangeData { method: group, data: public }),
-        Payload::Nonce(Nonce(nr.clone())),
+        Payload::Ke(KeyExchangeData { method: suite.group().id(), data: public }),
     ];
     let nat = nat_found(&request.message.payloads, spis, request.local, request.remote);
     if nat.known {
@@ -876,25 +883,22 @@ fn respond(
     }
     // RFC 8784 section 3: shown by any connection that may turn out to be the peer's.
     let ppk = features_of_peer.ppk
-        && candidates.iter().any(|candidate| {
-            candidate.ppk_id.is_some() || candidate.ppk_required
-        });
+        && candidates
+            .iter()
+            .any(|candidate| candidate.ppk_id.is_some() || candidate.ppk_required);
     if ppk {
         payloads.push(status(NotifyType::USE_PPK));
     }
-    let optional = optional_payloads(ctx, &connection);
-    let budget = if request.verified { usize::MAX } else { request.octets.len() };
     let flags = Flags { initiator: false, version: false, response: true };
     let header = Header::new(spis.0, spis.1, ExchangeType::IKE_SA_INIT, flags, 0);
     let mut message = Message { header, payloads };
-    for payload in optional {
-        message.payloads.push(payload);
-        if emit(&message).len() > budget {
-            message.payloads.pop();
-        }
-    }
+    let budget = if request.verified { usize::MAX } else { request.octets.len() };
+    let shortest = Nonce::MIN_LEN.max(suite.prf().key_len() / 2);
+    let nr = ctx.random_octets(NONCE_LEN.max(shortest));
+    let (nr, too_large) = fit(&mut message, optional_payloads(ctx, &connection), nr, shortest, budget);
     let octets = emit(&message);
-    let too_large = octets.len() > budget;
+    let seed = Skeyseed::initial(suite.prf(), &ni, &nr, &shared);
+    let keys = IkeKeys::derive(seed, &suite, (&ni, &nr), spis).ok()?;
     let parts = CoreParts {
         id: request.id,
         initiator: false,
@@ -925,15 +929,50 @@ fn respond(
     Some((Box::new(HalfOpen { core, handshake, until }), too_large))
 }
 
-/// Payloads that an answer may go without.
+/// Puts the nonce and what else there is room for into an answer that must not be larger than
+/// `budget`, so that nobody can use us to flood somebody else. Returns the nonce, and whether
+/// something is missing that the handshake needs.
+fn fit(
+    message: &mut Message,
+    optional: Vec<Payload>,
+    mut nr: Vec<u8>,
+    shortest: usize,
+    budget: usize,
+) -> (Vec<u8>, bool) {
+    let place = message.payloads.len().min(2);
+    let nonce = |nr: &[u8]| Payload::Nonce(Nonce(nr.to_vec()));
+    message.payloads.insert(place, nonce(&nr));
+    let bare = message.payloads.len();
+    message.payloads.extend(optional.iter().cloned());
+    if emit(message).len() > budget {
+        nr.truncate(shortest);
+        if let Some(payload) = message.payloads.get_mut(place) {
+            *payload = nonce(&nr);
+        }
+    }
+    message.payloads.truncate(bare);
+    let mut too_large = emit(message).len() > budget;
+    for payload in optional {
+        let needed = matches!(payload, Payload::CertReq(_));
+        message.payloads.push(payload);
+        if emit(message).len() > budget {
+            message.payloads.pop();
+            too_large |= needed;
+        }
+    }
+    (nr, too_large)
+}
+
+/// Payloads that an answer may go without, most useful ones first. Without CERTREQ most peers
+/// send no certificate.
 fn optional_payloads(ctx: &Context<'_>, connection: &ConnectionPolicy) -> Vec<Payload> {
     let mut payloads = Vec::new();
+    if connection.send_certificate_request {
+        payloads.extend(ike_auth::certificate_request(ctx.configuration, connection));
+    }
     if connection.childless != crate::policy::Childless::Never {
         payloads.push(status(NotifyType::CHILDLESS_IKEV2_SUPPORTED));
     }
     payloads.push(status(NotifyType::MULTIPLE_AUTH_SUPPORTED));
-    if connection.send_certificate_request {
-        payloads.extend(ike_auth::certificate_request(ctx.configuration, connection));
-    }
     payloads
 }

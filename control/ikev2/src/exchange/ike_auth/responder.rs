@@ -65,6 +65,13 @@ pub(crate) fn answer_first(ctx: &mut Context<'_>, half: HalfOpen, inbound: Inbou
     let HalfOpen { core, mut handshake, until } = half;
     handshake.auth_message_id = inbound.header.message_id;
     let mut core = core;
+    // The initiator asks for our certificate here; it could not in its first message.
+    for payload in &inbound.payloads {
+        if let Payload::CertReq(request) = payload {
+            let asked = handshake.authorities.get_or_insert_with(Vec::new);
+            asked.extend(request.hashes().copied());
+        }
+    }
     let (peer, own) = match identify(&mut core, &handshake, &inbound) {
         Ok(found) => found,
         Err(why) => {
