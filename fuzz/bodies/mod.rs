@@ -4,6 +4,7 @@
 //! `testkit/tests/fuzz_replay.rs`, which runs the committed corpora and seeded mutations of
 //! them in the ordinary test run.
 
+pub mod certificate;
 pub mod classify;
 pub mod config;
 pub mod decap;
@@ -17,6 +18,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them, by the names of their corpus folders.
 pub const TARGETS: &[Target] = &[
+    ("certificate", certificate::run),
     ("classify", classify::run),
     ("config", config::run),
     ("decap", decap::run),

@@ -58,6 +58,11 @@ fn replay(target: &str) -> Outcome<()> {
 }
 
 #[test]
+fn certificate() -> Outcome<()> {
+    replay("certificate")
+}
+
+#[test]
 fn classify() -> Outcome<()> {
     replay("classify")
 }

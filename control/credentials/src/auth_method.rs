@@ -87,13 +87,13 @@ pub enum Padding {
 
 /// One acceptable combination; `None` accepts any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SchemeRule {
+struct SchemeRule {
     /// The key type.
-    pub key: Option<KeyKind>,
+    key: Option<KeyKind>,
     /// The padding, of RSA.
-    pub padding: Option<Padding>,
+    padding: Option<Padding>,
     /// The hash function.
-    pub hash: Option<HashAlgorithm>,
+    hash: Option<HashAlgorithm>,
 }
 
 impl SchemeRule {

@@ -2,6 +2,7 @@
 
 use crate::escape::Escaped;
 use std::fmt;
+use std::time::Duration;
 
 /// What is wrong with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +88,12 @@ impl CertificateError {
     }
 }
 
+/// RFC 3339, up to the year 9999.
+fn date(unix_s: u64) -> String {
+    let date = der::DateTime::from_unix_duration(Duration::from_secs(unix_s));
+    date.map_or_else(|_| format!("{unix_s} s after 1970"), |date| date.to_string())
+}
+
 impl fmt::Display for CertificateFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self {
@@ -94,7 +101,7 @@ impl fmt::Display for CertificateFault {
             Self::TooLong(octets) => return write!(out, "certificate of {octets} octets"),
             Self::Encoding(kind) => return write!(out, "CERT encoding {kind} is not supported"),
             Self::Expired { not_after_unix_s } => {
-                return write!(out, "certificate expired at {not_after_unix_s} s since 1970");
+                return write!(out, "certificate expired at {}", date(*not_after_unix_s));
             }
             Self::NotYetValid { not_before_unix_s } => {
                 return write!(

@@ -29,9 +29,7 @@ mod revocation;
 mod shared_secret;
 mod trust;
 
-pub use auth_method::{
-    AuthMethod, AuthMethodError, EapKind, KeyKind, Padding, SchemeRule, SignatureRules,
-};
+pub use auth_method::{AuthMethod, AuthMethodError, EapKind, KeyKind, Padding, SignatureRules};
 pub use certificate::Certificate;
 pub use certificate_error::{CertificateError, CertificateFault, FileError};
 pub use escape::Escaped;

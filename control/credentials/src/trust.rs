@@ -34,7 +34,8 @@ pub struct TrustStore {
 #[derive(Clone, Debug, Default)]
 pub struct PeerPolicy {
     /// `certs`: if any, the peer's certificate must be one of them, and is then believed
-    /// without a chain.
+    /// without a chain, while it is valid and on no revocation list; `revocation` asks no
+    /// more of it.
     pub certificates: Vec<Certificate>,
     /// `cacerts`: if any, one of these authorities must be in the chain.
     pub authorities: Vec<Certificate>,
