@@ -4,12 +4,12 @@
 use crate::exchange::ike_sa_init::Handshake;
 use crate::policy::{LocalRound, RemoteRound, SendCertificate};
 use crate::sa::{Context, SaCore};
-use crate::wire::{Authentication, Certificate as CertificatePayload, Identification, Payload, cert};
+use crate::wire::{
+    Authentication, Certificate as CertificatePayload, Identification, Payload, cert,
+};
 use xswan_credentials::{AuthMethod, Certificate, Identity, PeerCertificates};
 use xswan_ike_crypto::signature::{SignaturePolicy, parse_auth};
-use xswan_ike_crypto::{
-    IkeKeys, PublicKey, Secret, constant_time_eq, shared_key_auth,
-};
+use xswan_ike_crypto::{IkeKeys, PublicKey, Secret, constant_time_eq, shared_key_auth};
 
 /// A peer has proved in one round that it is who it says.
 ///
@@ -110,9 +110,7 @@ pub(crate) fn prove(
             })?;
             Ok((Vec::new(), prove_by_secret(core, keys, handshake, &id, secret)))
         }
-        AuthMethod::Signature(_) | AuthMethod::Any => {
-            sign(ctx, core, keys, handshake, round, own)
-        }
+        AuthMethod::Signature(_) | AuthMethod::Any => sign(ctx, core, keys, handshake, round, own),
         AuthMethod::Eap(_) => Err("EAP is no AUTH payload".into()),
     }
 }
@@ -172,11 +170,9 @@ pub(crate) fn verify(
     ctx: &Context<'_>,
     core: &SaCore,
     handshake: &Handshake,
-    round: &RemoteRound,
+    (round, own): (&RemoteRound, &Identity),
     peer: (&Identity, &Identification),
-    own: &Identity,
-    auth: &Authentication,
-    certificates: &[CertificatePayload],
+    (auth, certificates): (&Authentication, &[CertificatePayload]),
 ) -> Result<AuthVerified, String> {
     let identity = peer.0;
     if round.id.matches(identity).is_none() {

@@ -16,9 +16,7 @@ use crate::policy::{ChildPolicy, ConnectionPolicy};
 use crate::proposal::{self, Choice, kind, protocol};
 use crate::sa::{Context, SaCore, notify};
 use crate::traffic_selector::{self, is_narrowed, narrow, resolve};
-use crate::wire::{
-    Notify, NotifyType, Payload, Proposal, SecurityAssociation, TrafficSelector,
-};
+use crate::wire::{Notify, NotifyType, Payload, Proposal, SecurityAssociation, TrafficSelector};
 use std::net::IpAddr;
 use std::sync::Arc;
 use xswan_ike_crypto::{Encryption, Integrity, Prf, Secret, child_keymat};
@@ -137,10 +135,7 @@ pub(crate) fn everything() -> Vec<TrafficSelector> {
         first,
         last,
     };
-    vec![
-        any([0; 4].into(), [255; 4].into()),
-        any([0_u16; 8].into(), [0xFFFF_u16; 8].into()),
-    ]
+    vec![any([0; 4].into(), [255; 4].into()), any([0_u16; 8].into(), [0xFFFF_u16; 8].into())]
 }
 
 impl ChildOffer {
@@ -166,8 +161,8 @@ impl ChildOffer {
             remote_ts = everything();
         }
         if let Some([local, remote]) = packet {
-            local_ts.insert(0, local.clone());
-            remote_ts.insert(0, remote.clone());
+            local_ts.insert(0, *local);
+            remote_ts.insert(0, *remote);
         }
         let policy = Arc::clone(policy);
         Some(Self { policy, spi_in, replaces: None, without_ke, local_ts, remote_ts })
@@ -508,8 +503,7 @@ fn derive(
     let (encryption, integrity) = key_lengths(suite)?;
     let one = encryption + integrity;
     let sk_d = &core.keys.sk_d;
-    let keymat =
-        child_keymat(prf, sk_d, secrets.shared, (secrets.ni, secrets.nr), 2 * one).ok()?;
+    let keymat = child_keymat(prf, sk_d, secrets.shared, (secrets.ni, secrets.nr), 2 * one).ok()?;
     let (initiator, responder) = keymat.as_bytes().split_at_checked(one)?;
     let (initiator, responder) = (Secret::from_slice(initiator), Secret::from_slice(responder));
     Some(if secrets.initiator { (responder, initiator) } else { (initiator, responder) })

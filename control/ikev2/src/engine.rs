@@ -26,8 +26,8 @@ use crate::sa::{Context, Inbound, Numbers, Wish};
 use crate::state::State;
 use crate::statistics::Statistics;
 use crate::wire::{
-    self, Datagram, ExchangeType, Flags, Header, Message, Notify, NotifyType,
-    Payload, PayloadType, Protection, WireError,
+    self, Datagram, ExchangeType, Flags, Header, Message, Notify, NotifyType, Payload, PayloadType,
+    Protection, WireError,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -164,9 +164,7 @@ impl Engine {
                 self.with_child(now, host, spi_in, |state, ctx| state.expiry(ctx, spi_in, hard));
             }
             Input::PeerMoved { spi_in, remote } => {
-                self.with_child(now, host, spi_in, |state, ctx| {
-                    state.peer_moved(ctx, remote)
-                });
+                self.with_child(now, host, spi_in, |state, ctx| state.peer_moved(ctx, remote));
             }
             Input::ChildUse { spi_in, idle_in_ms, idle_out_ms } => {
                 self.with_child(now, host, spi_in, |state, ctx| {
@@ -270,9 +268,8 @@ impl Engine {
         for wish in wishes {
             match wish {
                 Wish::Adopt(sa) => self.put_back(sa.id, sa.state),
-                Wish::Close(id) => self.with_sa(now, host, id, |state, ctx| {
-                    state.terminate(ctx, None, false, None)
-                }),
+                Wish::Close(id) => self
+                    .with_sa(now, host, id, |state, ctx| state.terminate(ctx, None, false, None)),
                 Wish::Unique { ike, local, remote, initial_contact } => {
                     self.unique(now, host, ike, &local, &remote, initial_contact);
                 }
@@ -311,9 +308,7 @@ impl Engine {
         }
         match policy {
             Unique::Keep if !initial_contact => {
-                self.with_sa(now, host, ike, |state, ctx| {
-                    state.terminate(ctx, None, false, None)
-                });
+                self.with_sa(now, host, ike, |state, ctx| state.terminate(ctx, None, false, None));
             }
             Unique::Replace | Unique::Keep | Unique::No => {
                 for other in others {

@@ -11,6 +11,10 @@
 //! has a file for each exchange, `child` makes Child SAs, `auth` is the only place where a proof
 //! of identity is made or believed, and `wire` knows the octets.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "messages and states are searched for what concerns the one who searches"
+)]
 
 pub mod action;
 mod auth;

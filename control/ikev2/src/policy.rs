@@ -2,12 +2,12 @@
 //! database of RFC 4301 section 4.4.3 with the connections' parameters.
 
 use crate::action::ChildMode;
-use crate::wire::{Transform, TrafficSelector};
+use crate::wire::{TrafficSelector, Transform};
 use std::net::IpAddr;
 use std::sync::Arc;
 use xswan_credentials::{
-    AuthMethod, Certificate, Identity, IdentityPattern, PeerPolicy, PrivateKeyStore,
-    SharedSecrets, TrustStore,
+    AuthMethod, Certificate, Identity, IdentityPattern, PeerPolicy, PrivateKeyStore, SharedSecrets,
+    TrustStore,
 };
 use xswan_eap::tls::{ClientCredential, ServerCredential};
 

@@ -187,9 +187,8 @@ impl Pools {
     ) -> Result<IpAddr, LeaseError> {
         let mut error = LeaseError::NoPool;
         for name in names {
-            let fits = |pool: &&mut Pool| {
-                pool.policy.name == *name && pool.policy.first.is_ipv6() == ipv6
-            };
+            let fits =
+                |pool: &&mut Pool| pool.policy.name == *name && pool.policy.first.is_ipv6() == ipv6;
             let Some(pool) = self.0.iter_mut().find(fits) else { continue };
             match pool.take(identity, wanted) {
                 Some(address) => return Ok(address),
@@ -263,8 +262,10 @@ mod tests {
         let (mut pools, names) = (pools(), vec!["v4".to_owned()]);
         let alice = identity("alice");
         let address = pools.lease(&names, false, &alice, None).expect("free");
-        let exported: Vec<Lease> =
-            pools.iter().flat_map(|(_, leases)| leases.into_iter().cloned().collect::<Vec<_>>()).collect();
+        let exported: Vec<Lease> = pools
+            .iter()
+            .flat_map(|(_, leases)| leases.into_iter().cloned().collect::<Vec<_>>())
+            .collect();
         let mut again = self::pools();
         for mut lease in exported {
             lease.users = 0;

@@ -60,8 +60,7 @@ impl fmt::Display for NoCommonProposal {
             return f.write_str("the peer offers nothing for this protocol");
         }
         let list = |ids: &[u16], kind: u8| {
-            let names: Vec<_> =
-                ids.iter().map(|id| transform_name(kind, *id)).collect();
+            let names: Vec<_> = ids.iter().map(|id| transform_name(kind, *id)).collect();
             if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
         };
         for (position, (kind, ours, theirs)) in self.missing.iter().enumerate() {
@@ -123,8 +122,9 @@ pub fn choose(
             match choose_from(proposal, policy, without_ke, preferred_ke) {
                 Ok(choice) => return Ok(choice),
                 Err(missing) => {
-                    let nearer =
-                        nearest.as_ref().is_none_or(|old| missing.missing.len() < old.missing.len());
+                    let nearer = nearest
+                        .as_ref()
+                        .is_none_or(|old| missing.missing.len() < old.missing.len());
                     if nearer {
                         nearest = Some(missing);
                     }
@@ -155,8 +155,7 @@ fn choose_from(
         let theirs: Vec<_> = offered.transforms.iter().filter(|peer| peer.kind == kind).collect();
         // NONE and absence are the same (RFC 7296 section 3.3.2); sequence numbers have no NONE.
         let none = |list: &[&Transform]| {
-            list.is_empty()
-                || (kind != kind::SN && list.iter().any(|item| item.id == 0))
+            list.is_empty() || (kind != kind::SN && list.iter().any(|item| item.id == 0))
         };
         let real = |own: &&&Transform| {
             let same = |peer: &&Transform| {

@@ -6,7 +6,9 @@
 
 use crate::fragmentation::{fits, message_room, split};
 use crate::message_id::Datagrams;
-use crate::wire::{Header, Message, Payload, PayloadType, Protection, emit_chain, protected_prefix};
+use crate::wire::{
+    Header, Message, Payload, PayloadType, Protection, emit_chain, protected_prefix,
+};
 use std::net::IpAddr;
 use xswan_ike_crypto::{Random, SkCipher};
 

@@ -44,12 +44,7 @@ pub(crate) enum Wish {
     /// A rekeyed IKE SA stands on its own.
     Adopt(Box<IkeSa>),
     /// Authentication is done: the policy on duplicates applies.
-    Unique {
-        ike: IkeId,
-        local: Identity,
-        remote: Identity,
-        initial_contact: bool,
-    },
+    Unique { ike: IkeId, local: Identity, remote: Identity, initial_contact: bool },
     /// A connection, or a child of it, is to come up (again).
     Initiate {
         connection: Arc<ConnectionPolicy>,
@@ -211,14 +206,6 @@ impl Inbound {
 /// The first notification of a type.
 pub(crate) fn notify(payloads: &[Payload], kind: NotifyType) -> Option<&Notify> {
     payloads.iter().find_map(|payload| match payload {
-        Payload::Notify(notify) if notify.kind == kind => Some(notify),
-        _ => None,
-    })
-}
-
-/// Every notification of a type.
-pub(crate) fn notifies(payloads: &[Payload], kind: NotifyType) -> impl Iterator<Item = &Notify> {
-    payloads.iter().filter_map(move |payload| match payload {
         Payload::Notify(notify) if notify.kind == kind => Some(notify),
         _ => None,
     })

@@ -11,7 +11,7 @@ pub fn resolve(templates: &[SelectorTemplate], addresses: &[IpAddr]) -> Vec<Traf
     let mut selectors = Vec::new();
     for template in templates {
         match template {
-            SelectorTemplate::Fixed(selector) => selectors.push(selector.clone()),
+            SelectorTemplate::Fixed(selector) => selectors.push(*selector),
             SelectorTemplate::Dynamic { protocol, first_port, last_port } => {
                 selectors.extend(addresses.iter().map(|address| TrafficSelector {
                     protocol: *protocol,
@@ -85,9 +85,8 @@ pub fn narrow(proposed: &[TrafficSelector], allowed: &[TrafficSelector]) -> Vec<
 /// Whether an answer selects nothing that was not proposed, and something.
 #[must_use]
 pub fn is_narrowed(answer: &[TrafficSelector], proposed: &[TrafficSelector]) -> bool {
-    let within = |answer: &TrafficSelector| {
-        proposed.iter().any(|proposed| contains(proposed, answer))
-    };
+    let within =
+        |answer: &TrafficSelector| proposed.iter().any(|proposed| contains(proposed, answer));
     !answer.is_empty() && answer.iter().all(within)
 }
 

@@ -319,9 +319,15 @@ fn childless_as_both_sides_want_it() {
 fn large_messages_go_in_fragments() {
     let authority = Authority::new("CA");
     let holders = holders(&authority, &PKCS_RSA_SHA256);
-    let mut network = certified(&authority, &holders, "pubkey", |_, _| {}, |_, configuration| {
-        configuration.settings.fragment_size = 576;
-    });
+    let mut network = certified(
+        &authority,
+        &holders,
+        "pubkey",
+        |_, _| {},
+        |_, configuration| {
+            configuration.settings.fragment_size = 576;
+        },
+    );
     assert_eq!(initiate(&mut network), Ok(1), "{}", logs(&network));
     assert_up(&network);
     // IKE_SA_INIT is one datagram; what is more than one for IKE_AUTH are fragments.

@@ -8,11 +8,11 @@ use xswan_credentials::{
 use xswan_ike_crypto::Secret;
 use xswan_ikev2::action::ChildMode;
 use xswan_ikev2::policy::{
-    AddressPattern, Childless, ChildPolicy, Configuration, ConnectionPolicy, Fragmentation,
+    AddressPattern, ChildPolicy, Childless, Configuration, ConnectionPolicy, Fragmentation,
     Lifetime, LocalRound, ProposalPolicy, RemoteRound, SelectorTemplate, SendCertificate,
     StartAction, Unique,
 };
-use xswan_ikev2::wire::{Transform, TrafficSelector, transform};
+use xswan_ikev2::wire::{TrafficSelector, Transform, transform};
 
 /// Addresses of the two gateways.
 pub const ADDRESSES: [IpAddr; 2] = [
@@ -81,7 +81,8 @@ pub fn identity(gateway: usize) -> Identity {
 #[must_use]
 pub fn connection(gateway: usize) -> ConnectionPolicy {
     let (own, other) = if gateway == 0 { (1, 2) } else { (2, 1) };
-    let remote = ADDRESSES.into_iter().nth(1 - gateway.min(1)).map(|ip| AddressPattern::Range(ip, ip));
+    let remote =
+        ADDRESSES.into_iter().nth(1 - gateway.min(1)).map(|ip| AddressPattern::Range(ip, ip));
     let remote = if gateway == 0 { remote } else { None };
     ConnectionPolicy {
         name: "peer".to_owned(),

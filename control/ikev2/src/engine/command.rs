@@ -29,9 +29,8 @@ impl Engine {
                 });
                 return;
             }
-            let pending = self.sas.iter_mut().find_map(|(_, state)| {
-                state.goal_mut(&connection.name)
-            });
+            let pending =
+                self.sas.iter_mut().find_map(|(_, state)| state.goal_mut(&connection.name));
             if let Some(goal) = pending {
                 if !goal.children.contains(name) {
                     goal.children.push(name.clone());
@@ -120,9 +119,9 @@ impl Engine {
             }
             children.push(child);
         }
-        let initial_contact = replaces.is_none() && self.established_for(&connection.name).is_none();
-        let goal =
-            Goal { children, packet: None, replaces, failures, request, initial_contact };
+        let initial_contact =
+            replaces.is_none() && self.established_for(&connection.name).is_none();
+        let goal = Goal { children, packet: None, replaces, failures, request, initial_contact };
         self.start(now, host, connection, goal);
     }
 

@@ -58,7 +58,9 @@ impl Engine {
         error: WireError,
     ) {
         self.statistics.malformed += 1;
-        let (WireError::MajorVersion(_), Ok(header)) = (error, Header::read(octets)) else { return };
+        let (WireError::MajorVersion(_), Ok(header)) = (error, Header::read(octets)) else {
+            return;
+        };
         if header.flags.response || octets.len() != header.length as usize {
             return;
         }
@@ -182,8 +184,7 @@ impl Engine {
         let settings = &self.configuration.settings;
         let here = self.half_open_by_address.get(&address).copied().unwrap_or(0);
         let over = |count: u32, threshold: u32| threshold > 0 && count >= threshold;
-        over(self.half_open, settings.cookie_threshold)
-            || over(here, settings.cookie_threshold_ip)
+        over(self.half_open, settings.cookie_threshold) || over(here, settings.cookie_threshold_ip)
     }
 
     fn rotate_cookies(&mut self, now: Now, host: &mut dyn Host) {
@@ -316,21 +317,13 @@ fn receive(
         // The initiator goes to port 4500 with its second message (RFC 7296 section 2.23).
         (core.local, core.remote) = (local, remote);
     }
-    let mut inbound = Inbound {
-        header,
-        payloads: Vec::new(),
-        first,
-        plaintext,
-        octets,
-        local,
-        remote,
-    };
+    let mut inbound =
+        Inbound { header, payloads: Vec::new(), first, plaintext, octets, local, remote };
     let refusal = match payloads {
         Ok(payloads) => {
             inbound.payloads = payloads;
-            wire::first_unknown_critical(&inbound.payloads).map(|kind| {
-                Notify::new(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind.0])
-            })
+            wire::first_unknown_critical(&inbound.payloads)
+                .map(|kind| Notify::new(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind.0]))
         }
         Err(_) => Some(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new())),
     };

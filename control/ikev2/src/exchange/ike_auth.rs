@@ -35,7 +35,9 @@ pub(crate) use responder::{Authenticating, answer_first};
 use crate::policy::{Configuration, ConnectionPolicy, LocalRound};
 use crate::sa::{Inbound, SaCore};
 use crate::wire::{
-    Authentication, Certificate as CertificatePayload, CertificateRequest, Identification, Payload, cert};
+    Authentication, Certificate as CertificatePayload, CertificateRequest, Identification, Payload,
+    cert,
+};
 use std::net::IpAddr;
 use xswan_credentials::{AuthMethod, Identity};
 
@@ -49,8 +51,10 @@ pub(crate) fn certificate_request(
         return None;
     }
     let authorities = configuration.trust.certificate_request();
-    (!authorities.is_empty())
-        .then_some(Payload::CertReq(CertificateRequest { encoding: cert::X509_SIGNATURE, authorities }))
+    (!authorities.is_empty()).then_some(Payload::CertReq(CertificateRequest {
+        encoding: cert::X509_SIGNATURE,
+        authorities,
+    }))
 }
 
 /// Who we are in a round.
@@ -102,11 +106,7 @@ fn eap_name(identity: &Identity) -> Vec<u8> {
 }
 
 /// Mixes the PPK of this identity in (RFC 8784 section 3).
-fn with_ppk(
-    configuration: &Configuration,
-    core: &mut SaCore,
-    id: &[u8],
-) -> Result<(), String> {
+fn with_ppk(configuration: &Configuration, core: &mut SaCore, id: &[u8]) -> Result<(), String> {
     let ppk = configuration.secrets.ppk(id).ok_or("no such PPK")?;
     let prf = core.suite.prf();
     core.keys.with_ppk(prf, ppk).map_err(|error| error.to_string())

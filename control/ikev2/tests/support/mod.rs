@@ -6,9 +6,7 @@ use rcgen::{
     KeyUsagePurpose, SignatureAlgorithm,
 };
 use std::sync::Arc;
-use xswan_credentials::{
-    AuthMethod, Certificate, PrivateKeyStore, SharedSecretKind, TrustStore,
-};
+use xswan_credentials::{AuthMethod, Certificate, PrivateKeyStore, SharedSecretKind, TrustStore};
 use xswan_eap::tls::{ClientCredential, OwnCertificate, ServerCredential, Versions};
 use xswan_ike_crypto::Secret;
 use xswan_ikev2::Input;

@@ -1,6 +1,8 @@
 //! The initiator's side of IKE_AUTH.
 
-use super::{Proofs, certificate_request, configuration, eap_name, own_identity, peer_identity, with_ppk};
+use super::{
+    Proofs, certificate_request, configuration, eap_name, own_identity, peer_identity, with_ppk,
+};
 use crate::action::Action;
 use crate::auth::{self, AuthVerified};
 use crate::child::{ChildOffer, ChildSa, ChildSecrets, DynamicAddresses};
@@ -152,8 +154,7 @@ impl AuthRequested {
             if !matches!(round.method, AuthMethod::Eap(_)) {
                 let peer = self.expected_peer();
                 let ids = (&self.own, peer.as_ref());
-                let (_, auth) =
-                    auth::prove(ctx, &self.core, &plain, &self.handshake, round, ids)?;
+                let (_, auth) = auth::prove(ctx, &self.core, &plain, &self.handshake, round, ids)?;
                 payloads.push(Payload::Notify(Notify::new(NotifyType::NO_PPK_AUTH, auth.data)));
             }
             self.without_ppk = Some(plain);
@@ -219,7 +220,8 @@ impl AuthRequested {
         let policy = names.first().and_then(|name| connection.child(name));
         let policy = policy.ok_or("no child is configured")?;
         self.pending_children = names.iter().skip(1).cloned().collect();
-        let local = if connection.vips.is_empty() { vec![self.core.local.ip()] } else { Vec::new() };
+        let local =
+            if connection.vips.is_empty() { vec![self.core.local.ip()] } else { Vec::new() };
         let addresses = DynamicAddresses { local, remote: vec![self.core.remote.ip()] };
         let packet = self.goal.packet.as_ref();
         let offer = ChildOffer::new(ctx, policy, &addresses, packet, true)
@@ -352,7 +354,8 @@ impl AuthRequested {
         let round: &RemoteRound =
             rounds.get(self.remote_round).ok_or("more authentications than configured")?;
         let (peer, certificates) = ((identity, id), proofs.certificates.as_slice());
-        auth::verify(ctx, &self.core, &self.handshake, round, peer, &self.own, auth, certificates)
+        let round = (round, &self.own);
+        auth::verify(ctx, &self.core, &self.handshake, round, peer, (auth, certificates))
     }
 
     fn eap(&mut self, ctx: &mut Context<'_>, packet: &[u8]) -> Result<Vec<Payload>, Failure> {

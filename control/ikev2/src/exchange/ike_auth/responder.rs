@@ -247,9 +247,7 @@ impl Authenticating {
         let ppk = self.mix_ppk(ctx, inbound)?;
         let Some(auth) = proofs.auth else { return self.start_eap(ctx, inbound, &remote) };
         let auth = match &ppk {
-            Ppk::Refused(plain) => {
-                Authentication { method: auth.method, data: plain.clone() }
-            }
+            Ppk::Refused(plain) => Authentication { method: auth.method, data: plain.clone() },
             Ppk::Used | Ppk::None => auth.clone(),
         };
         let peer = (&self.peer.0, &self.peer.1);
@@ -257,11 +255,9 @@ impl Authenticating {
             ctx,
             &self.core,
             &self.handshake,
-            &remote,
+            (&remote, &self.own),
             peer,
-            &self.own,
-            &auth,
-            &proofs.certificates,
+            (&auth, &proofs.certificates),
         )?;
         self.proved(ctx, verified);
         let mut payloads = self.own_round(ctx, inbound)?;
@@ -336,7 +332,9 @@ impl Authenticating {
         let named = notify(&inbound.payloads, NotifyType::PPK_IDENTITY);
         let id = named.filter(|_| self.handshake.ppk).and_then(|notify| notify.data.get(1..));
         let known = match (id, &self.core.connection.ppk_id) {
-            (Some(id), Some(own)) => eap_name(own) == id || ctx.configuration.secrets.ppk(id).is_some(),
+            (Some(id), Some(own)) => {
+                eap_name(own) == id || ctx.configuration.secrets.ppk(id).is_some()
+            }
             (Some(id), None) => required && ctx.configuration.secrets.ppk(id).is_some(),
             (None, _) => false,
         };
@@ -452,11 +450,16 @@ impl Authenticating {
                     Some(pattern) => pattern.matches(&identity).is_some(),
                     None => user.as_bytes() == claimed,
                 };
-                if allowed { Ok(identity) } else { Err(format!("user '{identity}' is not allowed")) }
+                if allowed {
+                    Ok(identity)
+                } else {
+                    Err(format!("user '{identity}' is not allowed"))
+                }
             }
             Peer::Certificate { chain, .. } => {
                 let first = chain.first().ok_or("EAP-TLS without a certificate")?;
-                let certificate = Certificate::from_der(first).map_err(|error| error.to_string())?;
+                let certificate =
+                    Certificate::from_der(first).map_err(|error| error.to_string())?;
                 let identity = match &remote.eap_id {
                     Some(pattern) => pattern.identity().cloned(),
                     None => None,
