@@ -43,7 +43,9 @@ const L2_LEN: u32 = 22;
 const PUNT_RING: usize = 256;
 /// Packets under way from the kernel at most.
 const INJECT_RING: usize = 256;
-/// MTU of the TUN device in bytes: what passes through it has been cut to size before.
+/// MTU of the TUN device in bytes: whatever a port can receive goes to the kernel through it.
+/// What the kernel sends into it and does not fit its tunnel is cut, or the kernel is told the
+/// size that fits that tunnel, which no MTU of a device for all of them could say.
 const TUN_MTU: u16 = 9000;
 /// Busy polling: how long one call polls, in microseconds, and its budget in packets; the
 /// values that the kernel's documentation of AF_XDP busy polling uses.

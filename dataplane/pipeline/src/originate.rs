@@ -65,13 +65,18 @@ where
         let end = L2_ROOM.saturating_add(checked.len());
         let packet = K::room_mut(&mut frame).get(L2_ROOM..end).unwrap_or_default();
         // The peer's selectors know our address on the protected side, if any of ours.
-        let inner = |port: &u16| self.role(*port) & ROLE_INNER != 0;
-        let ports = u16::try_from(self.config.roles.len()).unwrap_or(u16::MAX);
-        let port = core::iter::once(port).chain(0..ports).find(inner).unwrap_or(port);
+        let port = self.inner_port(port);
         self.with_error(env, port, packet, problem, |engine, error| {
             engine.tell_peer(env, sink, error, checked.flow());
         });
         self.drop(sink, frame, reason(problem));
+    }
+
+    /// This port or the first on the protected side; itself if there is none.
+    fn inner_port(&self, port: u16) -> u16 {
+        let inner = |port: &u16| self.role(*port) & ROLE_INNER != 0;
+        let ports = u16::try_from(self.config.roles.len()).unwrap_or(u16::MAX);
+        core::iter::once(port).chain(0..ports).find(inner).unwrap_or(port)
     }
 
     /// Builds an ICMP error, if one is due and within the limit, and has it sent.
@@ -220,9 +225,10 @@ where
         is_esp(layers, packet) && self.outbound.at(slot).is_some_and(between)
     }
 
-    /// The gateway's own packet does not fit its tunnel: cut if it may be.
+    /// The gateway's own packet does not fit its tunnel: cut if it may be, else the kernel is
+    /// told the size that fits, as a router on the way would tell it.
     ///
-    /// ESP never is: a loop over several SAs would make more packets each time round.
+    /// ESP is never cut: a loop over several SAs would make more packets each time round.
     fn own_too_big<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
@@ -231,14 +237,33 @@ where
         packet: &[u8],
         handle: SaHandle,
     ) -> Result<(), DropReason> {
-        if is_esp(layers, packet) || !may_fragment(packet) {
+        if is_esp(layers, packet) {
             return Err(DropReason::TooBig);
         }
         let slot = handle.slot as usize;
         let way = self.way(env, slot)?;
+        if !may_fragment(packet) {
+            let problem = Problem::TooBig { mtu: self.max_inner(slot, &way) };
+            self.with_error(env, self.inner_port(0), packet, problem, |engine, error| {
+                engine.tell_kernel(sink, error);
+            });
+            return Err(DropReason::TooBig);
+        }
         // Counts what becomes of each fragment.
         self.seal_fragments(env, sink, packet, slot, &way);
         Ok(())
+    }
+
+    /// Gives the kernel an error about a packet that it has sent.
+    fn tell_kernel<K: Sink<Frame = F>>(&mut self, sink: &mut K, error: &[u8]) {
+        self.totals.originated = self.totals.originated.wrapping_add(1);
+        let Some(mut out) = sink.take() else { return self.count(DropReason::NoFrame) };
+        let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
+        match room.get_mut(..error.len()) {
+            Some(place) => place.copy_from_slice(error),
+            None => return self.drop(sink, out, DropReason::NoFrame),
+        }
+        self.punt(sink, out, L2_ROOM, error.len());
     }
 
     fn route_own<K: Sink<Frame = F>>(

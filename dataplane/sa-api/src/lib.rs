@@ -66,8 +66,7 @@
 //! own, with its own rows (to its virtual address alone) and its own steering prefix. Rows of
 //! all children are published together, first match decides; adding or removing some changes
 //! nothing for packets of the others. To add: SAs, rows, then the steering prefix, before which
-//! clear packets still go to the kernel. To remove: the prefix *last*, after the rows and SAs,
-//! or what arrives in between leaves in clear.
+//! clear packets still go to the kernel. To remove: prefix, rows, SAs.
 //!
 //! # A peer that moves
 //!

@@ -108,9 +108,8 @@ impl PolicyRow {
             PolicyAction::Bypass => 2,
             PolicyAction::Discard => 3,
         };
-        let flags = u8::from(self.local.ipv6)
-            | (u8::from(self.icmp) << 1)
-            | (u8::from(self.hold) << 2);
+        let flags =
+            u8::from(self.local.ipv6) | (u8::from(self.icmp) << 1) | (u8::from(self.hold) << 2);
         let [lf0, lf1] = split(self.local.first);
         let [ll0, ll1] = split(self.local.last);
         let [rf0, rf1] = split(self.remote.first);

@@ -70,3 +70,28 @@ fn larger_than_the_tunnel_it_is_cut_and_every_piece_counted() {
     left.originate(&large);
     left.assert_drops(&[(DropReason::TxFull, 4)]);
 }
+
+#[test]
+fn the_kernel_is_told_what_fits_when_it_may_not_be_cut() {
+    let mut left = Gateway::new(LEFT);
+    let (from, to) = ((IpAddr::from(inner4(LEFT)), 1), (host4(RIGHT, 1), 2));
+    let mut large = packet::udp(from, to, &pattern(1447 - 28));
+    large[6] |= 0x40;
+    large[10..12].fill(0);
+    let sum = packet::checksum(&[&large[..20]]);
+    large[10..12].copy_from_slice(&sum.to_be_bytes());
+    left.originate(&large);
+    left.assert_drops(&[(DropReason::TooBig, 1)]);
+    let [error] = &left.rings.punted[..] else { panic!("{:?}", left.rings.punted) };
+    assert_eq!(error[16..20], inner4(LEFT), "to the sender");
+    assert_eq!((error[9], error[20], error[21]), (1, 3, 4));
+    assert_eq!(error[26..28], 1446_u16.to_be_bytes());
+    assert_eq!(error[28..48], large[..20]);
+    left.now_ms += 1000;
+    let (from, to) = ((IpAddr::from(inner6(LEFT)), 1), (host6(RIGHT, 1), 2));
+    left.originate(&packet::udp(from, to, &pattern(1447 - 48)));
+    let error = &left.rings.punted[1];
+    assert_eq!((error[6], error[40]), (58, 2));
+    assert_eq!(error[44..48], 1446_u32.to_be_bytes());
+    assert_eq!(left.packets_out(OUTER).len(), 0, "and nobody else");
+}
