@@ -13,4 +13,5 @@ pub mod listing;
 pub mod replay_arena;
 pub mod spi;
 pub mod steering;
+pub mod virtual_ip;
 pub mod wanted;
