@@ -355,6 +355,11 @@ impl Engine {
         self.half_open
     }
 
+    /// Every IKE SA, in the order in which they were made.
+    pub fn ike_sas(&self, now: Millis) -> impl Iterator<Item = crate::view::IkeSaView> {
+        self.sas.iter().filter_map(move |(id, state)| state.view(*id, now))
+    }
+
     /// Address pools and who has what.
     #[must_use]
     pub const fn pools(&self) -> &Pools {

@@ -177,9 +177,10 @@ impl Established {
         self.phase == Phase::Active && self.reauthenticating.is_none()
     }
 
-    /// Whether it is between these two.
+    /// Whether it is between these two; the peer's name in EAP counts if it has one.
     pub(crate) fn is_between(&self, local: &Identity, remote: &Identity) -> bool {
-        self.phase == Phase::Active && self.local_id == *local && self.remote_id == *remote
+        let peer = self.remote_eap_id.as_ref().unwrap_or(&self.remote_id);
+        self.phase == Phase::Active && self.local_id == *local && peer == remote
     }
 
     /// The children that are up or coming up, by name, each once.

@@ -41,6 +41,7 @@ pub mod settings;
 mod state;
 mod statistics;
 pub mod traffic_selector;
+pub mod view;
 pub mod wire;
 
 pub use action::Action;

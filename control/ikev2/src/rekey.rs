@@ -72,16 +72,26 @@ impl Established {
         }
     }
 
-    /// Traffic leaves through the replacement from now on; what comes late through the old one
-    /// is still opened for a while.
+    /// Nothing leaves through a Child SA any more; what comes late through it is still opened
+    /// for a while.
     pub(crate) fn retire(&mut self, ctx: &mut Context<'_>, old: ChildId) {
         let until = ctx.millis().plus(ctx.settings().delete_rekeyed_delay_ms);
         if let Some(old) = self.child_mut(old) {
             old.state = ChildState::Replaced { until };
         }
+    }
+
+    /// Traffic leaves through what the peer's rekeying has made in the place of a Child SA.
+    pub(crate) fn switch_from(&mut self, ctx: &mut Context<'_>, old: ChildId) {
         for child in self.children.iter_mut().filter(|child| child.replaces == Some(old)) {
             child.switch_outbound(ctx);
         }
+    }
+
+    /// The Child SA that our own rekeying has made in the place of one.
+    pub(crate) fn own_replacement_of(&self, old: ChildId) -> Option<&ChildSa> {
+        let by_us = |child: &&ChildSa| child.replaces == Some(old) && child.ours;
+        self.children.iter().filter(by_us).find(|child| child.is_live())
     }
 
     /// Our exchange for a Child SA is complete.

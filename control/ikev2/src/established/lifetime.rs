@@ -159,6 +159,10 @@ impl Established {
                 self.core.event(ctx, Level::Info, "child-unused", "CHILD_SA closed: no traffic");
                 self.plan_delete_children(vec![id], RemoveReason::Deleted, None);
             }
+            Due::Unresolved(old) if self.own_replacement_of(old).is_some() => {
+                // Ours has won, and the peer has not closed its own.
+                self.plan_delete_children(vec![id], RemoveReason::Redundant, None);
+            }
             Due::Unresolved(old) => {
                 let text = "the peer has rekeyed a CHILD_SA without closing the old one";
                 self.core.event(ctx, Level::Warning, "child-unresolved", text);
@@ -179,9 +183,7 @@ impl Established {
         }
         let text = "CHILD_SA expired without having been rekeyed";
         self.core.event(ctx, Level::Warning, "child-expired", text);
-        for child in self.children.iter_mut().filter(|child| child.replaces == Some(id)) {
-            child.switch_outbound(ctx);
-        }
+        self.switch_from(ctx, id);
         self.plan_delete_children(vec![id], RemoveReason::Expired, None);
     }
 

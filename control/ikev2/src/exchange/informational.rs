@@ -113,6 +113,7 @@ impl Established {
     fn closed_child(&mut self, ctx: &mut Context<'_>, id: ChildId, state: ChildState) {
         if self.replacement_of(id).is_some() {
             self.retire(ctx, id);
+            self.switch_from(ctx, id);
             return;
         }
         if state == ChildState::InboundOnly {
