@@ -117,6 +117,9 @@ pub(crate) struct Established {
     pub(crate) lifetimes: Lifetimes,
     /// A reauthentication has been started and may last until then.
     pub(crate) reauthenticating: Option<Millis>,
+    /// SPIs of the peer that it has closed before we knew them: of an SA whose making is still
+    /// to be answered.
+    pub(crate) early_deletes: Vec<u32>,
     /// Operators who wait for its end.
     pub(crate) closing_requests: Vec<RequestId>,
     /// How long a NAT mapping of ours may be idle.
@@ -148,6 +151,7 @@ impl Established {
             rival: None,
             lifetimes,
             reauthenticating: None,
+            early_deletes: Vec::new(),
             closing_requests: Vec::new(),
             keepalive_ms: None,
             key_exchanges: (now, 0),
@@ -251,6 +255,10 @@ impl Established {
             let text = format!("the peer answers with {}", inbound.header.exchange);
             self.core.event(ctx, Level::Warning, "message-refused", text);
             inbound.payloads.clear();
+        }
+        let early_deletes = std::mem::take(&mut self.early_deletes);
+        if task.makes_child() {
+            self.early_deletes = early_deletes;
         }
         let after = match task {
             Task::Child(task) => self.child_response(ctx, *task, &inbound),

@@ -107,6 +107,11 @@ impl Established {
             ChildGoal::New(_) => None,
             ChildGoal::Rekey { child, .. } => Some(*child),
         };
+        if self.early_deletes.contains(&negotiated.spi_out) {
+            ctx.host.release_spi(negotiated.spi_in);
+            self.child_failed(ctx, goal, attempts, None, "the peer has closed it already");
+            return;
+        }
         let rival = old.and_then(|old| self.replacement_of(old));
         let redundant =
             rival.is_some_and(|rival| material.lowest_nonce() < rival.lowest_nonce.as_slice());
@@ -306,6 +311,7 @@ impl Established {
             rival: None,
             lifetimes,
             reauthenticating: None,
+            early_deletes: Vec::new(),
             closing_requests: Vec::new(),
             keepalive_ms: self.keepalive_ms,
             key_exchanges: self.key_exchanges,

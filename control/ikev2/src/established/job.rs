@@ -167,6 +167,20 @@ impl Task {
         job.abandon(ctx, why);
     }
 
+    /// Whether it makes a Child SA.
+    pub(crate) fn makes_child(&self) -> bool {
+        match self {
+            Self::Child(_) => true,
+            Self::FollowUp(task) => task.is_child(),
+            Self::Ike(_)
+            | Self::Delete(_)
+            | Self::Discard { .. }
+            | Self::Close(_)
+            | Self::Informational
+            | Self::Forgotten(_) => false,
+        }
+    }
+
     /// Whether it makes or closes a Child SA (RFC 7296 section 2.25.2).
     pub(crate) fn concerns_children(&self) -> bool {
         match self {

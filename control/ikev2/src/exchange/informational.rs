@@ -33,6 +33,9 @@ use crate::sa::{Context, Inbound, Wish};
 use crate::wire::{Delete, ExchangeType, NotifyType, Payload};
 use std::sync::Arc;
 
+/// SPIs kept that the peer has closed while an SA of ours is being made.
+const MAX_EARLY_DELETES: usize = 16;
+
 impl Established {
     /// An INFORMATIONAL request of the peer.
     pub(crate) fn informational_request(
@@ -95,7 +98,13 @@ impl Established {
     /// goes into the answer: not for one that is unknown or closed already, nor if our own
     /// request to close it is on its way (RFC 7296 section 1.4.1).
     fn close_child(&mut self, ctx: &mut Context<'_>, spi_out: u32) -> Option<u32> {
-        let child = self.children.iter().find(|child| child.spi_out == spi_out)?;
+        let Some(child) = self.children.iter().find(|child| child.spi_out == spi_out) else {
+            let making = self.task.as_ref().is_some_and(Task::makes_child);
+            if making && self.early_deletes.len() < MAX_EARLY_DELETES {
+                self.early_deletes.push(spi_out);
+            }
+            return None;
+        };
         let (id, spi_in, state) = (child.id, child.spi_in, child.state);
         match state {
             ChildState::Replaced { .. } => None,

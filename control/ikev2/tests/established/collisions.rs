@@ -3,109 +3,164 @@
 //! A run is a list of choices; the next run changes the last choice that can still be changed.
 //! After each step every packet that either side would send must be opened by the other one.
 
-use crate::pair::{Pair, rekey_child, rekey_ike, terminate_child};
+use crate::pair::{Pair, rekey_child, rekey_ike, terminate_child, terminate_ike};
+use std::cell::RefCell;
 use xswan_ikev2::Input;
+use xswan_simulation::Seeded;
 
 /// What each side does, in its own order.
 type Script = [Vec<fn() -> Input>; 2];
 
-/// Runs every order, or so many of them that differ in their first choices and by chance.
-struct Orders {
-    choices: Vec<usize>,
-    options: Vec<usize>,
-    position: usize,
+/// The choices of one run.
+enum Orders {
+    /// Every one, after the other.
+    Every { choices: Vec<usize>, options: Vec<usize>, position: usize },
+    /// So many more by chance.
+    Chance { random: Seeded, left: usize },
 }
 
 impl Orders {
-    fn choose(&mut self, options: usize) -> usize {
-        if self.position == self.choices.len() {
-            self.choices.push(0);
-            self.options.push(options);
+    fn every() -> Self {
+        Self::Every { choices: Vec::new(), options: Vec::new(), position: 0 }
+    }
+
+    fn choose(&mut self, of: usize) -> usize {
+        match self {
+            Self::Every { choices, options, position } => {
+                if *position == choices.len() {
+                    choices.push(0);
+                    options.push(of);
+                }
+                assert_eq!(options[*position], of, "a run that cannot be repeated");
+                *position += 1;
+                choices[*position - 1]
+            }
+            Self::Chance { random, .. } => random.below(of as u64) as usize,
         }
-        let choice = self.choices[self.position];
-        assert_eq!(self.options[self.position], options, "a run that cannot be repeated");
-        self.position += 1;
-        choice
     }
 
     /// The next order; false if there is none.
     fn advance(&mut self) -> bool {
-        while let Some(choice) = self.choices.pop() {
-            let options = self.options.pop().unwrap();
-            if choice + 1 < options {
-                self.choices.push(choice + 1);
-                self.options.push(options);
-                self.position = 0;
-                return true;
+        match self {
+            Self::Every { choices, options, position } => {
+                *position = 0;
+                while let Some(choice) = choices.pop() {
+                    let of = options.pop().unwrap();
+                    if choice + 1 < of {
+                        choices.push(choice + 1);
+                        options.push(of);
+                        return true;
+                    }
+                }
+                false
+            }
+            Self::Chance { left, .. } => {
+                *left -= 1;
+                *left > 0
             }
         }
-        false
     }
 }
 
-/// One run in the order of `orders`. At most `losses` datagrams are lost.
-fn run(pair: &mut Pair, script: &Script, orders: &mut Orders, mut losses: usize) {
+/// What the wire may do in one run.
+#[derive(Clone, Copy, Default)]
+struct Wire {
+    /// Datagrams that are lost, at most.
+    losses: usize,
+    /// Datagrams that overtake another one, at most.
+    overtaking: usize,
+    /// Datagrams that arrive twice, at most.
+    copies: usize,
+}
+
+const CLEAN: Wire = Wire { losses: 0, overtaking: 0, copies: 0 };
+const LOSSY: Wire = Wire { losses: 1, overtaking: 0, copies: 0 };
+const MESSY: Wire = Wire { losses: 1, overtaking: 1, copies: 1 };
+
+#[derive(Clone, Copy)]
+enum Step {
+    Command,
+    Deliver,
+    Lose,
+    Overtake,
+    Copy,
+}
+
+/// One run.
+fn run(pair: &mut Pair, script: &Script, orders: &mut Orders, mut wire: Wire) {
     let mut next = [0, 0];
     loop {
-        let mut options: Vec<(u8, usize)> = Vec::new();
+        let mut options: Vec<(Step, usize)> = Vec::new();
         for side in 0..2 {
-            if next[side] < script[side].len() {
-                options.push((0, side));
-            }
-            if !pair.queues[side].is_empty() {
-                options.push((1, side));
-                if losses > 0 {
-                    options.push((2, side));
-                }
-            }
+            let waiting = pair.queues[side].len();
+            let steps = [
+                (Step::Command, next[side] < script[side].len()),
+                (Step::Deliver, waiting > 0),
+                (Step::Lose, waiting > 0 && wire.losses > 0),
+                (Step::Overtake, waiting > 1 && wire.overtaking > 0),
+                (Step::Copy, waiting > 0 && wire.copies > 0),
+            ];
+            options.extend(steps.iter().filter(|(_, may)| *may).map(|(step, _)| (*step, side)));
         }
         if options.is_empty() {
             return;
         }
-        let (what, side) = options[orders.choose(options.len())];
-        match what {
-            0 => {
+        let (step, side) = options[orders.choose(options.len())];
+        match step {
+            Step::Command => {
                 let command = script[side][next[side]];
                 next[side] += 1;
                 pair.input(side, command());
             }
-            1 => {
+            Step::Deliver => assert!(pair.deliver(side)),
+            Step::Lose => {
+                pair.queues[side].pop_front();
+                wire.losses -= 1;
+            }
+            Step::Overtake => {
+                let newest = pair.queues[side].pop_back().unwrap();
+                pair.queues[side].push_front(newest);
+                wire.overtaking -= 1;
                 pair.deliver(side);
             }
-            _ => {
-                pair.queues[side].pop_front();
-                losses -= 1;
+            Step::Copy => {
+                let oldest = pair.queues[side].front().cloned().unwrap();
+                pair.queues[side].push_back(oldest);
+                wire.copies -= 1;
+                pair.deliver(side);
             }
         }
     }
 }
 
-/// Runs every order, up to so many for each seed; the seeds let either side have the lowest
-/// nonce.
-fn all_orders(
-    script: &Script,
-    losses: usize,
-    seeds: u64,
-    most: usize,
-    check: impl Fn(&mut Pair),
-) {
-    let mut runs = 0;
+/// Every order; the seeds let either side have the lowest nonce.
+fn every_order(script: &Script, wire: Wire, seeds: u64, check: impl Fn(&mut Pair)) {
     for seed in 0..seeds {
-        let mut orders = Orders { choices: Vec::new(), options: Vec::new(), position: 0 };
-        let mut runs_of_seed = 0;
-        loop {
-            let mut pair = Pair::up(seed, |_, _| {});
-            pair.strict = true;
-            run(&mut pair, script, &mut orders, losses);
-            check(&mut pair);
-            runs_of_seed += 1;
-            if runs_of_seed >= most || !orders.advance() {
-                break;
-            }
-        }
-        runs += runs_of_seed;
+        runs(script, wire, seed, Orders::every(), &check);
     }
-    assert!(runs > seeds as usize, "there is more than one order");
+}
+
+/// So many orders by chance.
+fn some_orders(script: &Script, wire: Wire, count: usize, check: impl Fn(&mut Pair)) {
+    for seed in 0..4 {
+        let orders = Orders::Chance { random: Seeded::new(seed), left: count };
+        runs(script, wire, seed, orders, &check);
+    }
+}
+
+fn runs(script: &Script, wire: Wire, seed: u64, mut orders: Orders, check: &impl Fn(&mut Pair)) {
+    let mut count = 0;
+    loop {
+        let mut pair = Pair::up(seed, |_, _| {});
+        pair.strict = true;
+        run(&mut pair, script, &mut orders, wire);
+        check(&mut pair);
+        count += 1;
+        if !orders.advance() {
+            break;
+        }
+    }
+    assert!(count > 1, "there is more than one order");
 }
 
 fn one_pair_left(pair: &mut Pair) {
@@ -116,65 +171,94 @@ fn one_pair_left(pair: &mut Pair) {
 #[test]
 fn rek_01_both_sides_rekey_the_child() {
     let script: Script = [vec![rekey_child], vec![rekey_child]];
-    all_orders(&script, 0, 6, 400, one_pair_left);
+    every_order(&script, CLEAN, 6, one_pair_left);
 }
 
 #[test]
-fn rek_02_both_sides_rekey_the_child_and_a_datagram_is_lost() {
+fn rek_02_rekeyings_of_a_child_meet_on_a_wire_that_loses_and_delays() {
     let script: Script = [vec![rekey_child], vec![rekey_child]];
-    all_orders(&script, 1, 2, 1_500, one_pair_left);
+    every_order(&script, LOSSY, 2, one_pair_left);
+    some_orders(&script, MESSY, 300, one_pair_left);
 }
 
 #[test]
 fn rek_03_both_sides_rekey_the_ike_sa() {
     let script: Script = [vec![rekey_ike], vec![rekey_ike]];
-    all_orders(&script, 0, 6, 400, one_pair_left);
+    every_order(&script, CLEAN, 6, one_pair_left);
 }
 
 #[test]
-fn rek_04_both_sides_rekey_the_ike_sa_and_a_datagram_is_lost() {
+fn rek_04_rekeyings_of_an_ike_sa_meet_on_a_wire_that_loses_and_delays() {
     let script: Script = [vec![rekey_ike], vec![rekey_ike]];
-    all_orders(&script, 1, 2, 1_500, one_pair_left);
+    every_order(&script, LOSSY, 2, one_pair_left);
+    some_orders(&script, MESSY, 300, one_pair_left);
 }
 
 #[test]
 fn rek_08_child_rekeying_meets_ike_rekeying() {
     let script: Script = [vec![rekey_child], vec![rekey_ike]];
-    all_orders(&script, 0, 2, 400, one_pair_left);
-    all_orders(&script, 1, 1, 1_000, one_pair_left);
+    every_order(&script, CLEAN, 2, one_pair_left);
+    every_order(&script, LOSSY, 1, one_pair_left);
+    some_orders(&script, MESSY, 200, one_pair_left);
 }
 
 #[test]
 fn rek_08_one_side_rekeys_both_and_the_other_the_child() {
     let script: Script = [vec![rekey_ike, rekey_child], vec![rekey_child]];
-    all_orders(&script, 0, 2, 1_000, one_pair_left);
+    every_order(&script, CLEAN, 1, one_pair_left);
+    some_orders(&script, MESSY, 200, one_pair_left);
 }
 
 #[test]
 fn rek_08_both_sides_rekey_both() {
     let script: Script = [vec![rekey_child, rekey_ike], vec![rekey_ike, rekey_child]];
-    all_orders(&script, 0, 2, 1_500, one_pair_left);
+    some_orders(&script, CLEAN, 300, one_pair_left);
+    some_orders(&script, MESSY, 300, one_pair_left);
 }
 
 #[test]
 fn rek_09_rekeying_meets_deletion() {
-    let script: Script = [vec![rekey_child], vec![terminate_child]];
-    let mut lost = 0;
-    for seed in 0..2 {
-        let mut orders = Orders { choices: Vec::new(), options: Vec::new(), position: 0 };
-        loop {
-            let mut pair = Pair::up(seed, |_, _| {});
-            run(&mut pair, &script, &mut orders, 0);
-            pair.run_for(400_000);
-            // The operator wins or comes too late; both sides agree on which.
-            let left = pair.gateways[0].children.len();
-            assert!(left <= 1, "{}", pair.logs());
-            pair.assert_at_rest(left);
-            lost += usize::from(left == 0);
-            if !orders.advance() {
-                break;
+    let scripts: [Script; 2] =
+        [[vec![rekey_child], vec![terminate_child]], [vec![rekey_ike], vec![terminate_child]]];
+    for script in scripts {
+        let outcomes = RefCell::new([0, 0]);
+        for wire in [CLEAN, LOSSY] {
+            for seed in 0..2 {
+                let mut orders = Orders::every();
+                loop {
+                    let mut pair = Pair::up(seed, |_, _| {});
+                    run(&mut pair, &script, &mut orders, wire);
+                    pair.run_for(400_000);
+                    // The operator wins or comes too late; both sides agree on which.
+                    let left = pair.gateways[0].children.len();
+                    outcomes.borrow_mut()[left] += 1;
+                    pair.assert_at_rest(left);
+                    if !orders.advance() {
+                        break;
+                    }
+                }
+            }
+        }
+        assert!(outcomes.borrow()[0] > 0, "in some order the child is gone");
+    }
+}
+
+#[test]
+fn rek_09_rekeying_meets_the_end_of_the_ike_sa() {
+    for rekey in [rekey_child as fn() -> Input, rekey_ike] {
+        let script: Script = [vec![rekey], vec![terminate_ike]];
+        for wire in [CLEAN, LOSSY] {
+            let mut orders = Orders::every();
+            loop {
+                let mut pair = Pair::up(1, |_, _| {});
+                run(&mut pair, &script, &mut orders, wire);
+                pair.run_for(400_000);
+                let left = pair.gateways[0].children.len();
+                if left == 0 { pair.assert_empty() } else { pair.assert_at_rest(1) }
+                if !orders.advance() {
+                    break;
+                }
             }
         }
     }
-    assert!(lost > 0, "in some order the child is gone");
 }
