@@ -12,6 +12,7 @@ pub mod install;
 pub mod listing;
 pub mod replay_arena;
 pub mod spi;
+pub mod state_file;
 pub mod steering;
 pub mod virtual_ip;
 pub mod wanted;
