@@ -74,6 +74,15 @@ fn algorithm(algorithm: EspAlgorithm) -> Algorithm {
         EspAlgorithm::Aes192Gcm16 => Algorithm::Aes192Gcm16,
         EspAlgorithm::Aes256Gcm16 => Algorithm::Aes256Gcm16,
         EspAlgorithm::ChaCha20Poly1305 => Algorithm::ChaCha20Poly1305,
+        EspAlgorithm::Aes128CbcSha256 => Algorithm::Aes128CbcSha256,
+        EspAlgorithm::Aes192CbcSha256 => Algorithm::Aes192CbcSha256,
+        EspAlgorithm::Aes256CbcSha256 => Algorithm::Aes256CbcSha256,
+        EspAlgorithm::Aes128CbcSha384 => Algorithm::Aes128CbcSha384,
+        EspAlgorithm::Aes192CbcSha384 => Algorithm::Aes192CbcSha384,
+        EspAlgorithm::Aes256CbcSha384 => Algorithm::Aes256CbcSha384,
+        EspAlgorithm::Aes128CbcSha512 => Algorithm::Aes128CbcSha512,
+        EspAlgorithm::Aes192CbcSha512 => Algorithm::Aes192CbcSha512,
+        EspAlgorithm::Aes256CbcSha512 => Algorithm::Aes256CbcSha512,
     }
 }
 

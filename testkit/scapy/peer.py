@@ -159,7 +159,7 @@ class Opener:
         """The inner packet; `fresh` also demands a rising sequence and an unused IV."""
         esp = self.outer(packet)
         text_len = len(esp) - 8 - self.iv_bytes - self.icv_bytes
-        # An AEAD's text ends on a multiple of four, with no multiple of a block asked for.
+        # RFC 4303 section 2.4: a multiple of four, and of the cipher's block.
         if text_len < 2 or text_len % self.block != 0:
             raise Mismatch(f"ESP of {len(esp)} bytes")
         spi, low = struct.unpack("!II", esp[:8])

@@ -71,10 +71,14 @@ impl Key {
 /// # Errors
 /// A word that is not one of ours.
 pub fn key_length(proposal: &str) -> Outcome<usize> {
-    match proposal.split('-').next().unwrap_or_default() {
+    let cipher = proposal.strip_suffix("-noesn").or_else(|| proposal.strip_suffix("-esn"));
+    match cipher.unwrap_or(proposal) {
         "aes128gcm16" => Ok(20),
         "aes192gcm16" => Ok(28),
         "aes256gcm16" | "chacha20poly1305" => Ok(36),
+        "aes256-sha256" => Ok(32 + 32),
+        "aes192-sha384" => Ok(24 + 48),
+        "aes128-sha512" => Ok(16 + 64),
         other => Err(Failure::new(format!("no such proposal: {other}"))),
     }
 }

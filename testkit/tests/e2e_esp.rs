@@ -19,7 +19,15 @@ use xswan_testkit::traffic::EchoServer;
 use xswan_testkit::{netns, packet, require_privileges};
 
 const PROTECTED: [&str; 4] = [INNER_V4[0], INNER_V4[1], INNER_V6[0], INNER_V6[1]];
-const PROPOSALS: [&str; 4] = ["aes128gcm16", "aes192gcm16", "aes256gcm16", "chacha20poly1305"];
+const PROPOSALS: [&str; 7] = [
+    "aes128gcm16",
+    "aes192gcm16",
+    "aes256gcm16",
+    "chacha20poly1305",
+    "aes256-sha256",
+    "aes192-sha384",
+    "aes128-sha512",
+];
 const PYTHON: &str = "/usr/bin/python3";
 const ECHO_PORT: u16 = 7007;
 /// Packets exchanged with the independent peer over all transforms.
@@ -79,10 +87,17 @@ fn every_outer_form_carries_both_inner_families() -> Outcome<()> {
 }
 
 /// The largest inner packet whose ESP fits 1500 bytes (RFC 4303 section 2.4 alignment).
-fn largest_inner(outer: Outer, encap: bool) -> u64 {
+fn largest_inner(outer: Outer, encap: bool, cipher: &str) -> u64 {
     let header = if outer == Outer::V4 { 20 } else { 40 };
-    let room = 1500 - header - if encap { 8 } else { 0 } - 8 - 8 - 16;
-    room / 4 * 4 - 2
+    // IV, ICV and block of AES-CBC with each HMAC (RFC 3602, RFC 4868).
+    let (iv, icv, block) = match cipher.split_once("-sha").map(|(_, hash)| &hash[..3]) {
+        Some("256") => (16, 16, 16),
+        Some("384") => (16, 24, 16),
+        Some("512") => (16, 32, 16),
+        _ => (8, 16, 4),
+    };
+    let room = 1500 - header - if encap { 8 } else { 0 } - 8 - iv - icv;
+    room / block * block - 2
 }
 
 fn peer_sa(end: &Connection, outbound: bool) -> Value {
@@ -91,14 +106,14 @@ fn peer_sa(end: &Connection, outbound: bool) -> Value {
         if outbound { (sa.spi_out, sa.key_out.hex()) } else { (sa.spi_in, sa.key_in.hex()) };
     let (here, there) = (&end.local_address, &end.remote_address);
     let (source, destination) = if outbound { (here, there) } else { (there, here) };
-    let (algorithm, esn) = end.proposal.split_once('-').expect("a proposal says esn or noesn");
+    let (algorithm, esn) = end.proposal.rsplit_once('-').expect("a proposal says esn or noesn");
     json!({
         "algorithm": algorithm, "key": key, "spi": spi, "esn": esn == "esn",
         "encap": end.encap, "source": source, "destination": destination,
     })
 }
 
-/// Every transform, both ESN settings, raw and in UDP, both outer families: 32 tunnels.
+/// Every transform, both ESN settings, raw and in UDP, both outer families: 56 tunnels.
 fn peer_tunnels() -> Outcome<(Vec<Connection>, Vec<Value>)> {
     let (mut connections, mut plans) = (Vec::new(), Vec::new());
     let forms = PROPOSALS.iter().flat_map(|cipher| {
@@ -109,14 +124,14 @@ fn peer_tunnels() -> Outcome<(Vec<Connection>, Vec<Value>)> {
     });
     for (number, (proposal, outer, encap)) in forms.enumerate() {
         let name = format!("t{number}");
-        let number = u32::try_from(number).expect("32 tunnels");
+        let number = u32::try_from(number).expect("56 tunnels");
         let [mut ours, theirs] = tunnel_ends(&name, number, outer, encap, &proposal)?;
         ours.local_ts = vec![INNER_V4[0].to_owned(), INNER_V6[0].to_owned()];
         ours.remote_ts = vec![format!("10.2.{number}.0/24"), format!("2001:db8:b:{number:x}::/64")];
         plans.push(json!({
             "seal": peer_sa(&theirs, true), "open": peer_sa(&theirs, false),
             "inner": [format!("10.2.{number}.9"), format!("2001:db8:b:{number:x}::9")],
-            "mtu": largest_inner(outer, encap),
+            "mtu": largest_inner(outer, encap, &proposal),
         }));
         connections.push(ours);
     }
@@ -191,7 +206,7 @@ fn tshark_opens_a_run_with_the_keys() -> Outcome<()> {
     ours.remote_ts = vec![INNER_V4[1].to_owned(), INNER_V6[1].to_owned()];
     let plan = json!({
         "seal": peer_sa(&theirs, true), "open": peer_sa(&theirs, false),
-        "inner": [CLIENT_V4[1], CLIENT_V6[1]], "mtu": largest_inner(Outer::V4, false),
+        "inner": [CLIENT_V4[1], CLIENT_V6[1]], "mtu": largest_inner(Outer::V4, false, "aes256gcm16"),
     });
     let mut config = topology::instance("ga");
     config.connections.push(ours);
@@ -363,7 +378,7 @@ fn tun_04_too_big_with_df_is_answered_with_the_mtu() -> Outcome<()> {
     let mut ping = client.command("ping");
     ping.args(["-M", "do", "-c3", "-i0.3", "-W1", "-s", "1472", CLIENT_V4[1]]);
     let said = String::from_utf8_lossy(&ping.output()?.stdout).into_owned();
-    let expected = largest_inner(Outer::V4, false);
+    let expected = largest_inner(Outer::V4, false, "aes128gcm16");
     assert!(said.contains("Frag needed"), "{said}");
     assert!(said.contains(&format!("mtu = {expected}")), "expected {expected}: {said}");
     let fitting = expected - 28;

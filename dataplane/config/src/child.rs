@@ -59,16 +59,43 @@ pub enum EspAlgorithm {
     Aes256Gcm16,
     /// ChaCha20-Poly1305.
     ChaCha20Poly1305,
+    /// AES-CBC with a key of 128 bits, and HMAC-SHA2-256-128.
+    Aes128CbcSha256,
+    /// AES-CBC with a key of 192 bits, and HMAC-SHA2-256-128.
+    Aes192CbcSha256,
+    /// AES-CBC with a key of 256 bits, and HMAC-SHA2-256-128.
+    Aes256CbcSha256,
+    /// AES-CBC with a key of 128 bits, and HMAC-SHA2-384-192.
+    Aes128CbcSha384,
+    /// AES-CBC with a key of 192 bits, and HMAC-SHA2-384-192.
+    Aes192CbcSha384,
+    /// AES-CBC with a key of 256 bits, and HMAC-SHA2-384-192.
+    Aes256CbcSha384,
+    /// AES-CBC with a key of 128 bits, and HMAC-SHA2-512-256.
+    Aes128CbcSha512,
+    /// AES-CBC with a key of 192 bits, and HMAC-SHA2-512-256.
+    Aes192CbcSha512,
+    /// AES-CBC with a key of 256 bits, and HMAC-SHA2-512-256.
+    Aes256CbcSha512,
 }
 
 impl EspAlgorithm {
-    /// Octets of key and salt.
+    /// Octets of key and salt, or of the key of the cipher and that of the HMAC.
     #[must_use]
     pub const fn key_len(self) -> usize {
         match self {
             Self::Aes128Gcm16 => 20,
             Self::Aes192Gcm16 => 28,
             Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 36,
+            Self::Aes128CbcSha256 => 16 + 32,
+            Self::Aes192CbcSha256 => 24 + 32,
+            Self::Aes256CbcSha256 => 32 + 32,
+            Self::Aes128CbcSha384 => 16 + 48,
+            Self::Aes192CbcSha384 => 24 + 48,
+            Self::Aes256CbcSha384 => 32 + 48,
+            Self::Aes128CbcSha512 => 16 + 64,
+            Self::Aes192CbcSha512 => 24 + 64,
+            Self::Aes256CbcSha512 => 32 + 64,
         }
     }
 }
@@ -178,15 +205,25 @@ fn resolved(
     patterns.iter().map(resolve).collect()
 }
 
-const PROPOSALS: [(&str, EspAlgorithm); 4] = [
+const PROPOSALS: [(&str, EspAlgorithm); 13] = [
     ("aes128gcm16", EspAlgorithm::Aes128Gcm16),
     ("aes192gcm16", EspAlgorithm::Aes192Gcm16),
     ("aes256gcm16", EspAlgorithm::Aes256Gcm16),
     ("chacha20poly1305", EspAlgorithm::ChaCha20Poly1305),
+    ("aes128-sha256", EspAlgorithm::Aes128CbcSha256),
+    ("aes192-sha256", EspAlgorithm::Aes192CbcSha256),
+    ("aes256-sha256", EspAlgorithm::Aes256CbcSha256),
+    ("aes128-sha384", EspAlgorithm::Aes128CbcSha384),
+    ("aes192-sha384", EspAlgorithm::Aes192CbcSha384),
+    ("aes256-sha384", EspAlgorithm::Aes256CbcSha384),
+    ("aes128-sha512", EspAlgorithm::Aes128CbcSha512),
+    ("aes192-sha512", EspAlgorithm::Aes192CbcSha512),
+    ("aes256-sha512", EspAlgorithm::Aes256CbcSha512),
 ];
 
 fn proposals(section: &Section<'_>) -> Result<Vec<EspProposal>, ConfigError> {
-    const ALLOWED: &str = "aes128gcm16, aes192gcm16, aes256gcm16, chacha20poly1305, each with \
+    const ALLOWED: &str = "aes128gcm16, aes192gcm16, aes256gcm16, chacha20poly1305, or one of \
+                           aes128, aes192, aes256 with -sha256, -sha384 or -sha512, each with \
                            -esn or -noesn behind it";
     let Some(item) = section.find("esp_proposals") else {
         return Ok(vec![EspProposal { algorithm: EspAlgorithm::Aes256Gcm16, esn: true }]);
@@ -196,11 +233,10 @@ fn proposals(section: &Section<'_>) -> Result<Vec<EspProposal>, ConfigError> {
         .iter()
         .map(|item| {
             let text = item.text()?;
-            let (cipher, esn) = match text.split_once('-') {
-                None => (text, false),
+            let (cipher, esn) = match text.rsplit_once('-') {
                 Some((cipher, "esn")) => (cipher, true),
                 Some((cipher, "noesn")) => (cipher, false),
-                Some(_) => return Err(item.error(format!("unknown proposal {text:?}"), ALLOWED)),
+                Some(_) | None => (text, false),
             };
             let known = PROPOSALS.iter().find(|(name, _)| *name == cipher);
             known

@@ -25,10 +25,8 @@ fn key(algorithm: Algorithm) -> Key {
 }
 
 fn icv_len(algorithm: Algorithm) -> usize {
-    match algorithm {
-        Algorithm::AesCbcHmac { hmac, .. } => hmac.icv_len(),
-        other => panic!("{other:?}"),
-    }
+    let Algorithm::AesCbcHmac { hmac, .. } = algorithm else { panic!("{algorithm:?}") };
+    hmac.icv_len()
 }
 
 fn pair(

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cbc_hmac;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod inbound;

@@ -6,8 +6,6 @@
 mod gateway;
 #[cfg(test)]
 mod rings;
-#[cfg(test)]
-mod trap;
 
 #[cfg(test)]
 mod gateways;
@@ -31,3 +29,5 @@ mod originate;
 mod outbound;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod trap;
