@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod netns;
 pub mod oracle;
 pub mod packet;
+pub mod pki;
 pub mod process;
 pub mod raw_socket;
 pub mod topology;

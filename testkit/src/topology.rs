@@ -163,6 +163,67 @@ pub fn tunnel(outer: Outer, encap: bool, proposal: &str) -> Outcome<[GatewayConf
     Ok(configs)
 }
 
+/// How two gateways prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A pre-shared key.
+    Psk,
+    /// Certificates of [`crate::pki::Authority`], which has to issue them ([`ike_names`]).
+    Certificates,
+}
+
+/// The identities of both gateways of [`ike_tunnel`].
+#[must_use]
+pub const fn ike_names() -> [&'static str; 2] {
+    ["gwa.test", "gwb.test"]
+}
+
+/// The configurations of two gateways that negotiate one tunnel, child `net` of connection
+/// `peer`. `lines` go into the connection, `child_lines` into the child.
+#[must_use]
+pub fn ike_tunnel(
+    outer: Outer,
+    proof: Proof,
+    proposal: &str,
+    lines: &str,
+    child_lines: &str,
+) -> [GatewayConfig; 2] {
+    let mut configs = [instance("ga"), instance("gb")];
+    let (addresses, names) = (outer.addresses(), ike_names());
+    for (side, config) in configs.iter_mut().enumerate() {
+        let other = 1 - side;
+        let auth = match proof {
+            Proof::Psk => "auth = \"psk\"".to_owned(),
+            Proof::Certificates => "auth = \"pubkey\"".to_owned(),
+        };
+        let certificate = match proof {
+            Proof::Psk => String::new(),
+            Proof::Certificates => format!("certs = [\"{}.pem\"]", names[side]),
+        };
+        let secret = match proof {
+            Proof::Psk => "\n[secrets.ike]\nsecret = \"a key for a test\"\n",
+            Proof::Certificates => "",
+        };
+        config.appendix = format!(
+            "\n[connections.peer]\nversion = 2\nlocal_addrs = {:?}\nremote_addrs = {:?}\n\
+             proposals = [\"aes128gcm16-prfsha256-x25519\"]\n{lines}\n\
+             \n[connections.peer.local]\n{auth}\nid = {:?}\n{certificate}\n\
+             \n[connections.peer.remote]\n{auth}\nid = {:?}\n\
+             \n[connections.peer.children.net]\nlocal_ts = [{:?}, {:?}]\n\
+             remote_ts = [{:?}, {:?}]\nesp_proposals = [{proposal:?}]\n{child_lines}\n{secret}",
+            addresses[side],
+            addresses[other],
+            names[side],
+            names[other],
+            INNER_V4[side],
+            INNER_V6[side],
+            INNER_V4[other],
+            INNER_V6[other],
+        );
+    }
+    configs
+}
+
 /// A gateway whose instance name nobody else on the machine has.
 #[must_use]
 pub fn instance(label: &str) -> GatewayConfig {

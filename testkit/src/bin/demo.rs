@@ -10,10 +10,16 @@ use xswan_testkit::capture::{Capture, Sighting};
 use xswan_testkit::failure::{Failure, Outcome};
 use xswan_testkit::gateway::Gateway;
 use xswan_testkit::netns;
+use xswan_testkit::pki::Authority;
 use xswan_testkit::process::{Daemon, ScratchDirectory, keep_logs_quiet, wait_for};
-use xswan_testkit::topology::{self, CLIENT_V4, CLIENT_V6, INNER_V4, INNER_V6, Outer, Topology};
+use xswan_testkit::topology::{
+    self, CLIENT_V4, CLIENT_V6, INNER_V4, INNER_V6, Outer, Proof, Topology, ike_names,
+};
 
-const PROPOSAL: &str = "aes128gcm16-esn";
+const PROPOSAL: &str = "aes128gcm16-x25519-esn";
+/// Packets of the flow that goes through the rekeyings, and the pause between two of them.
+const FLOW_PACKETS: u64 = 800;
+const FLOW_PAUSE_S: &str = "0.005";
 /// Seconds each iperf3 run takes.
 const RUN_SECONDS: u32 = 2;
 /// Offered load of the UDP runs.
@@ -88,24 +94,90 @@ fn demonstrate() -> Outcome<()> {
 }
 
 fn run_tunnel(show: &Show, topology: &Topology, outer: Outer, encap: bool) -> Outcome<()> {
-    let [config_a, config_b] = topology::tunnel(outer, encap, PROPOSAL)?;
+    let lines = if encap { "encap = true" } else { "" };
+    let proof = Proof::Certificates;
+    let [config_a, config_b] = topology::ike_tunnel(outer, proof, PROPOSAL, lines, "");
     let [space_a, space_b] = &topology.gateways;
-    let mut gateway_a = Gateway::start(space_a, config_a)?;
-    let mut gateway_b = Gateway::start(space_b, config_b)?;
-    show.tick("both gateways are healthy, the SAs are installed");
+    let mut gateway_a = Gateway::prepare(space_a, config_a)?;
+    let mut gateway_b = Gateway::prepare(space_b, config_b)?;
+    let authority = Authority::create()?;
+    for (gateway, name) in [&mut gateway_a, &mut gateway_b].into_iter().zip(ike_names()) {
+        authority.issue(name, gateway.directory())?;
+        gateway.start_control()?;
+        gateway.start_dataplane()?;
+        gateway.wait_healthy()?;
+    }
+    show.tick("both gateways are healthy, with certificates of an authority made for this run");
+    gateway_a.show(&["initiate", "--child", "net"])?;
+    show.tick("gateway-a has brought the tunnel up by IKEv2");
     for destination in [CLIENT_V4[1], CLIENT_V6[1]] {
         ping(show, topology, destination)?;
         iperf(show, topology, destination, false)?;
         iperf(show, topology, destination, true)?;
     }
-    println!("\n    xswan list-sas (gateway-a)");
-    Show::table(&gateway_a.show(&["list-sas"])?);
+    rekey(show, topology, &gateway_a, &gateway_b)?;
     println!("    xswan runtime (gateway-a)");
     Show::table(&gateway_a.show(&["runtime"])?);
     println!("    xswan drops (gateway-b)");
     Show::table(&gateway_b.show(&["drops"])?);
     gateway_a.stop()?;
     gateway_b.stop()
+}
+
+/// SPIs of the child's pair, as `list-sas` tells them.
+fn child_spis(gateway: &Gateway<'_>) -> Outcome<(String, String)> {
+    let answer = gateway.query(&["list-sas"])?;
+    let sas = answer["ike_sas"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let children = sas.iter().filter_map(|sa| sa["children"].as_array()).flatten();
+    let installed = |child: &&Value| child["state"] == "INSTALLED";
+    let child = children.filter(installed).last().ok_or_else(|| Failure::new("no Child SA"))?;
+    let text = |key: &str| child[key].as_str().unwrap_or_default().to_owned();
+    Ok((text("spi_in"), text("spi_out")))
+}
+
+/// Rekeys everything from both sides under two flows, one of which counts every packet.
+fn rekey(show: &Show, topology: &Topology, a: &Gateway<'_>, b: &Gateway<'_>) -> Outcome<()> {
+    println!("\n    xswan list-sas (gateway-a), before the rekeyings");
+    Show::table(&a.show(&["list-sas"])?);
+    let before = child_spis(a)?;
+    let [client, _] = &topology.clients;
+    let scratch = ScratchDirectory::create("flow")?;
+    let mut load = client.command("iperf3");
+    load.args(["--client", CLIENT_V4[1], "--time", "6"]);
+    let mut load = Daemon::spawn_command(load, "load", scratch.path())?;
+    let text = std::thread::scope(|scope| -> Outcome<String> {
+        let destination = CLIENT_V4[1];
+        let command = format!("ping -q -c{FLOW_PACKETS} -i{FLOW_PAUSE_S} -W5 {destination}");
+        let flow = scope.spawn(move || client.run(&command));
+        for (gateway, arguments) in [
+            (a, ["rekey", "--child", "net"]),
+            (b, ["rekey", "--child", "net"]),
+            (a, ["rekey", "--ike", "peer"]),
+            (b, ["rekey", "--ike", "peer"]),
+            (a, ["rekey", "--child", "net"]),
+        ] {
+            std::thread::sleep(Duration::from_millis(400));
+            gateway.show(&arguments)?;
+        }
+        flow.join().map_err(|_| Failure::new("the flow ended badly"))?
+    })?;
+    let answers = text.lines().find(|line| line.contains("received")).unwrap_or_default();
+    if !answers.contains(&format!("{FLOW_PACKETS} packets transmitted, {FLOW_PACKETS} received")) {
+        return Err(Failure::new(format!("packets were lost in a rekeying: {answers}")));
+    }
+    let after = child_spis(a)?;
+    if before.0 == after.0 || before.1 == after.1 {
+        return Err(Failure::new("the rekeyings changed nothing"));
+    }
+    load.terminate(Duration::from_secs(10)).ok();
+    println!("    after three rekeyings of the Child SA and two of the IKE SA");
+    Show::table(&a.show(&["list-sas"])?);
+    show.tick(&format!(
+        "rekeyed five times, from both sides, while iperf3 ran: {FLOW_PACKETS} of {FLOW_PACKETS} \
+         packets of another flow came through; SPIs {} / {} became {} / {}",
+        before.0, before.1, after.0, after.1
+    ));
+    Ok(())
 }
 
 fn ping(show: &Show, topology: &Topology, destination: &str) -> Outcome<()> {
