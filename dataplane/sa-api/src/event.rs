@@ -71,9 +71,11 @@ pub enum Event {
     },
     /// An authenticated packet, and no replay, came from another address or port than the
     /// SA's: the peer's NAT has a new mapping or the peer has moved (RFC 7296 section 2.23,
-    /// RFC 4555). Sent when the source changes, not with every packet, and only for an SA with
-    /// [`crate::InboundFlags::any_source`]. Nothing follows the peer by itself: control
-    /// publishes both SAs with the new address ([`crate#a-peer-that-moves`]).
+    /// RFC 4555). Sent when the source changes, at most once a second, and again every ten
+    /// seconds until control has followed; only for an SA with
+    /// [`crate::InboundFlags::any_source`], or with [`crate::InboundFlags::any_encap`] for a
+    /// packet in the other encapsulation. Nothing follows the peer by itself: control publishes
+    /// both SAs with the new address ([`crate#a-peer-that-moves`]).
     Moved {
         /// Slot in `sa_in`.
         slot: u32,
