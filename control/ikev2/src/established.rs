@@ -124,6 +124,8 @@ pub(crate) struct Established {
     pub(crate) closing_requests: Vec<RequestId>,
     /// How long a NAT mapping of ours may be idle.
     pub(crate) keepalive_ms: Option<u64>,
+    /// When the peer's last request came: it has the answers to all requests before that one.
+    pub(crate) last_request: Millis,
     /// Key exchanges of the peer that were worked on since a time.
     pub(crate) key_exchanges: (Millis, u32),
 }
@@ -154,6 +156,7 @@ impl Established {
             early_deletes: Vec::new(),
             closing_requests: Vec::new(),
             keepalive_ms: None,
+            last_request: now,
             key_exchanges: (now, 0),
         });
         if let Some(seconds) = params.auth_lifetime_s {
@@ -229,6 +232,7 @@ impl Established {
     /// A request of the peer.
     pub(crate) fn request(mut self: Box<Self>, ctx: &mut Context<'_>, inbound: Inbound) -> State {
         self.follow(ctx, inbound.local, inbound.remote);
+        self.last_request = ctx.millis();
         let after = match inbound.header.exchange {
             ExchangeType::CREATE_CHILD_SA => self.create_child_request(ctx, &inbound),
             ExchangeType::IKE_FOLLOWUP_KE => self.follow_up_request(ctx, &inbound),

@@ -314,6 +314,7 @@ impl Established {
             early_deletes: Vec::new(),
             closing_requests: Vec::new(),
             keepalive_ms: self.keepalive_ms,
+            last_request: self.last_request,
             key_exchanges: self.key_exchanges,
         }))
     }

@@ -57,10 +57,9 @@ enum Due {
 }
 
 /// When the next thing about a child is due.
-fn child_deadline(child: &ChildSa) -> Option<Millis> {
+fn child_deadline(child: &ChildSa, last_request: Millis) -> Option<Millis> {
     let soft = child.rekey_at.filter(|_| child.state == ChildState::Installed);
-    let unresolved =
-        (child.state == ChildState::InboundOnly).then(|| child.installed.plus(UNRESOLVED_MS));
+    let unresolved = unresolved_at(child, last_request);
     match child.state {
         ChildState::Replaced { until } => Some(until),
         ChildState::Deleting => None,
@@ -71,6 +70,13 @@ fn child_deadline(child: &ChildSa) -> Option<Millis> {
     }
 }
 
+/// When a child that is still inbound only needs a decision: not before the peer has shown by
+/// another request that it knows of this child.
+fn unresolved_at(child: &ChildSa, last_request: Millis) -> Option<Millis> {
+    let known = child.state == ChildState::InboundOnly && last_request > child.installed;
+    known.then(|| child.installed.plus(UNRESOLVED_MS))
+}
+
 /// When a child without traffic is closed.
 fn idle_until(child: &ChildSa) -> Option<Millis> {
     let (inbound, outbound) = (child.last_inbound, child.last_outbound);
@@ -79,7 +85,7 @@ fn idle_until(child: &ChildSa) -> Option<Millis> {
     counts.then(|| last.plus(child.policy.inactivity_ms))
 }
 
-fn child_due(child: &ChildSa, now: Millis) -> Option<Due> {
+fn child_due(child: &ChildSa, last_request: Millis, now: Millis) -> Option<Due> {
     let passed = |at: Option<Millis>| at.is_some_and(|at| at <= now);
     match child.state {
         ChildState::Replaced { until } => (until <= now).then_some(Due::Late),
@@ -91,9 +97,7 @@ fn child_due(child: &ChildSa, now: Millis) -> Option<Due> {
                 Some(Due::Rekey)
             } else if passed(idle_until(child)) {
                 Some(Due::Unused)
-            } else if child.state == ChildState::InboundOnly
-                && child.installed.plus(UNRESOLVED_MS) <= now
-            {
+            } else if passed(unresolved_at(child, last_request)) {
                 // A child that is inbound only without an old one cannot be.
                 Some(Due::Unresolved(child.replaces.unwrap_or(child.id)))
             } else {
@@ -106,7 +110,8 @@ fn child_due(child: &ChildSa, now: Millis) -> Option<Due> {
 impl Established {
     /// When the next thing is due, jobs and retransmissions apart.
     pub(super) fn next_due(&self) -> Option<Millis> {
-        let children = self.children.iter().filter_map(child_deadline).min();
+        let deadline = |child: &ChildSa| child_deadline(child, self.last_request);
+        let children = self.children.iter().filter_map(deadline).min();
         let follow_up = self.follow_up.as_ref().map(|follow_up| follow_up.until);
         let own = match self.phase {
             Phase::Active => {
@@ -124,7 +129,9 @@ impl Established {
     /// Does what is due.
     pub(super) fn due(&mut self, ctx: &mut Context<'_>) -> super::After {
         let now = ctx.millis();
-        let due = |child: &ChildSa| child_due(child, now).map(|due| (child.id, due));
+        let last_request = self.last_request;
+        let due =
+            |child: &ChildSa| child_due(child, last_request, now).map(|due| (child.id, due));
         let children: Vec<_> = self.children.iter().filter_map(due).collect();
         for (id, due) in children {
             self.child_is_due(ctx, id, due);

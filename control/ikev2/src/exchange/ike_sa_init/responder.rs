@@ -208,7 +208,9 @@ fn respond(
         refused(ctx, request.remote, "additional key exchanges without IKE_INTERMEDIATE".into());
         return None;
     }
-    let nat = nat_found(&request.message.payloads, spis, request.local, request.remote);
+    // The request was hashed before there was a responder's SPI.
+    let hashed = (spis.0, 0);
+    let nat = nat_found(&request.message.payloads, hashed, request.local, request.remote);
     let ppk = features_of_peer.ppk
         && candidates.iter().any(|one| one.ppk_id.is_some() || one.ppk_required);
     let offered = Offered { fragmentation: features_of_peer.fragmentation, nat, ppk };
