@@ -117,6 +117,19 @@ impl Engine {
                 });
                 return;
             }
+            // One that is coming up carries it too, unless somebody else is told of its end.
+            if let Some(goal) = self
+                .sas
+                .values_mut()
+                .find_map(|state| state.goal_mut(&connection.name))
+                .filter(|goal| replaces.is_none() && (request.is_none() || goal.request.is_none()))
+            {
+                goal.request = goal.request.or(request);
+                if !goal.children.contains(&child) {
+                    goal.children.push(child);
+                }
+                return;
+            }
             children.push(child);
         }
         let initial_contact =
