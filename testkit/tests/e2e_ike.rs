@@ -119,7 +119,7 @@ fn limits_of_packets_rekey_by_themselves() -> Outcome<()> {
     let spi = |gateway: &Gateway<'_>| -> Outcome<Value> {
         let sas = ike_sas(gateway)?;
         let children = sas.iter().filter_map(|sa| sa["children"].as_array()).flatten();
-        let newest = children.filter(|child| child["state"] == "INSTALLED").last();
+        let newest = children.filter(|child| child["state"] == "INSTALLED").next_back();
         Ok(newest.map(|child| child["spi_in"].clone()).unwrap_or_default())
     };
     let first = spi(&gateways[0])?;

@@ -10,6 +10,7 @@
 
 mod command;
 mod dispatch;
+mod index;
 
 use crate::action::Action;
 use crate::clock::{Millis, Now};
@@ -29,6 +30,7 @@ use crate::wire::{
     self, Datagram, ExchangeType, Flags, Header, Message, Notify, NotifyType, Payload, PayloadType,
     Protection, WireError,
 };
+use index::Index;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -56,8 +58,7 @@ struct Planned {
 pub struct Engine {
     configuration: Arc<Configuration>,
     sas: BTreeMap<IkeId, State>,
-    /// Our SPI → IKE SA.
-    by_spi: HashMap<u64, IkeId>,
+    index: Index,
     /// The peer's first request → what became of it (retransmissions are found by all of it).
     by_init: HashMap<[u8; 32], IkeId>,
     deadlines: BTreeSet<(Millis, IkeId)>,
@@ -83,7 +84,7 @@ impl Engine {
         Self {
             configuration,
             sas: BTreeMap::new(),
-            by_spi: HashMap::new(),
+            index: Index::default(),
             by_init: HashMap::new(),
             deadlines: BTreeSet::new(),
             due: HashMap::new(),
@@ -234,16 +235,10 @@ impl Engine {
         if !state.is_half_open() {
             self.not_half_open(id);
         }
-        let own_spi = match &state {
-            State::InitRequested(init) => Some(init.spi_i),
-            State::Closed => None,
-            _ => state.core().map(crate::sa::SaCore::own_spi),
-        };
-        let Some(own_spi) = own_spi else {
-            self.by_spi.retain(|_, other| *other != id);
+        self.index.update(id, &state);
+        if matches!(state, State::Closed) {
             return;
-        };
-        self.by_spi.insert(own_spi, id);
+        }
         if let Some(at) = state.deadline() {
             self.due.insert(id, at);
             self.deadlines.insert((at, id));
@@ -297,12 +292,10 @@ impl Engine {
     ) {
         let policy = self.sas.get(&ike).and_then(State::core);
         let policy = policy.map_or(Unique::Never, |core| core.connection.unique);
-        let others: Vec<IkeId> = self
-            .sas
-            .iter()
-            .filter(|(id, state)| **id != ike && state.is_between(local, remote))
-            .map(|(id, _)| *id)
-            .collect();
+        let between = |id: &IkeId| {
+            *id != ike && self.sas.get(id).is_some_and(|state| state.is_between(local, remote))
+        };
+        let others: Vec<IkeId> = self.index.by_peer(remote).filter(between).collect();
         if others.is_empty() || policy == Unique::Never {
             return;
         }

@@ -186,8 +186,12 @@ impl Established {
 
     /// Whether it is between these two; the peer's name in EAP counts if it has one.
     pub(crate) fn is_between(&self, local: &Identity, remote: &Identity) -> bool {
-        let peer = self.remote_eap_id.as_ref().unwrap_or(&self.remote_id);
-        self.phase == Phase::Active && self.local_id == *local && peer == remote
+        self.phase == Phase::Active && self.local_id == *local && self.peer_identity() == remote
+    }
+
+    /// Who the peer is: in EAP, if it has another name there.
+    pub(crate) fn peer_identity(&self) -> &Identity {
+        self.remote_eap_id.as_ref().unwrap_or(&self.remote_id)
     }
 
     /// The children that are up or coming up, by name, each once.

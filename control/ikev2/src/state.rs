@@ -12,7 +12,6 @@ use crate::clock::Millis;
 use crate::established::Established;
 use crate::exchange::ike_auth::{AuthRequested, Authenticating};
 use crate::exchange::ike_intermediate::IntermediateRequested;
-use crate::exchange::ike_sa_init::Goal;
 use crate::exchange::ike_sa_init::{HalfOpen, InitRequested};
 use crate::input::{ChildId, IkeId, RequestId};
 use crate::policy::ChildPolicy;
@@ -184,14 +183,26 @@ impl State {
         }
     }
 
-    /// What a connection that is coming up is after.
-    pub(crate) fn goal_mut(&mut self, connection: &str) -> Option<&mut Goal> {
-        match self {
-            Self::InitRequested(state) if state.connection.name == connection => {
-                Some(&mut state.goal)
+    /// One more child is wanted of a connection that is coming up. `None`: it is not coming up
+    /// here. Otherwise whether the one who waits will be told at the end of it.
+    pub(crate) fn join(&mut self, child: &str, request: Option<RequestId>) -> Option<bool> {
+        let goal = match self {
+            Self::InitRequested(state) => &mut state.goal,
+            Self::IntermediateRequested(state) => &mut state.goal,
+            Self::AuthRequested(state) => {
+                if !state.goal.children.iter().any(|name| name == child) {
+                    state.want(child);
+                }
+                &mut state.goal
             }
-            _ => None,
+            _ => return None,
+        };
+        if !goal.children.iter().any(|name| name == child) {
+            goal.children.push(child.to_owned());
         }
+        let waits = request.is_none() || goal.request.is_none();
+        goal.request = goal.request.or(request);
+        Some(waits)
     }
 
     /// Whether it is between these identities.

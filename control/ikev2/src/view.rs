@@ -173,9 +173,8 @@ fn established(sa: &Established, now: Millis) -> IkeSaView {
 fn child_view(child: &ChildSa, core: &SaCore, now: Millis) -> ChildSaView {
     let until = |at: Option<Millis>| at.map(|at| at.since(now));
     let ago = |at: Option<Millis>| at.map(|at| now.since(at));
-    let list = |selectors: &[TrafficSelector]| {
-        selectors.iter().map(traffic_selector::display).collect()
-    };
+    let list =
+        |selectors: &[TrafficSelector]| selectors.iter().map(traffic_selector::display).collect();
     ChildSaView {
         name: child.policy.name.clone(),
         id: child.id,

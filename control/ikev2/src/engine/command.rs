@@ -29,20 +29,18 @@ impl Engine {
                 });
                 return;
             }
-            let pending =
-                self.sas.iter_mut().find_map(|(_, state)| state.goal_mut(&connection.name));
-            if let Some(goal) = pending {
-                if !goal.children.contains(name) {
-                    goal.children.push(name.clone());
-                }
-                // A packet asks again and again; an operator is told when the first is.
-                if request.is_none() {
+            let coming: Vec<IkeId> = self.index.by_connection(&connection.name).collect();
+            let joined = coming
+                .into_iter()
+                .find_map(|id| self.sas.get_mut(&id).and_then(|state| state.join(name, request)));
+            match joined {
+                // A packet asks again and again, and an operator is told when it is up.
+                Some(true) => return,
+                Some(false) => {
+                    self.done(request, Err("it is being initiated already".into()));
                     return;
                 }
-                if goal.request.is_none() {
-                    goal.request = request;
-                    return;
-                }
+                None => {}
             }
         }
         let children = match child {
@@ -67,11 +65,11 @@ impl Engine {
     }
 
     fn established_for(&self, connection: &str) -> Option<IkeId> {
-        let usable = |(_, state): &(&IkeId, &State)| match state {
-            State::Established(sa) => sa.core.connection.name == connection && sa.is_usable(),
+        let usable = |id: &IkeId| match self.sas.get(id) {
+            Some(State::Established(sa)) => sa.is_usable(),
             _ => false,
         };
-        self.sas.iter().rev().find(usable).map(|(id, _)| *id)
+        self.index.by_connection(connection).rev().find(usable)
     }
 
     fn start(
@@ -193,12 +191,7 @@ impl Engine {
         spi_in: u32,
         work: impl FnOnce(State, &mut Context<'_>) -> State,
     ) {
-        let owner = self.sas.iter().find_map(|(id, state)| match state {
-            State::Established(sa) => {
-                sa.children.iter().any(|child| child.spi_in == spi_in).then_some(*id)
-            }
-            _ => None,
-        });
+        let owner = self.index.by_child(spi_in);
         if let Some(id) = owner {
             self.with_sa(now, host, id, work);
         }

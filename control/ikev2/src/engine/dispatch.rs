@@ -31,7 +31,7 @@ impl Engine {
         // The sender's Initiator flag says which SPI is ours (RFC 7296 section 3.1).
         let own = if header.flags.initiator { header.spi_r } else { header.spi_i };
         let peer = if header.flags.initiator { header.spi_i } else { header.spi_r };
-        let Some(id) = self.by_spi.get(&own).copied() else {
+        let Some(id) = self.index.by_spi(own) else {
             self.statistics.unknown_spi += 1;
             self.unknown_spi(now, &header, local, remote);
             return;
@@ -104,7 +104,7 @@ impl Engine {
         remote: SocketAddr,
     ) {
         let header = parsed.header;
-        let id = self.by_spi.get(&header.spi_i).copied();
+        let id = self.index.by_spi(header.spi_i);
         let waiting = id.filter(|id| match self.sas.get(id) {
             // Only from where the request went (RFC 7296 section 2.11).
             Some(State::InitRequested(state)) => {

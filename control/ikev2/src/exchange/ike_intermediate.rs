@@ -30,7 +30,7 @@ use xswan_ike_crypto::{Group, IkeKeys, KeyExchange, Secret, Skeyseed};
 pub(crate) struct IntermediateRequested {
     pub(crate) core: SaCore,
     handshake: Handshake,
-    goal: Goal,
+    pub(crate) goal: Goal,
     key_exchange: KeyExchange,
     /// IntAuth_i of this exchange, which enters when it is complete.
     int_auth_i: Vec<u8>,

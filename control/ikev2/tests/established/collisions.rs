@@ -254,7 +254,11 @@ fn rek_09_rekeying_meets_the_end_of_the_ike_sa() {
                 run(&mut pair, &script, &mut orders, wire);
                 pair.run_for(400_000);
                 let left = pair.gateways[0].children.len();
-                if left == 0 { pair.assert_empty() } else { pair.assert_at_rest(1) }
+                if left == 0 {
+                    pair.assert_empty()
+                } else {
+                    pair.assert_at_rest(1)
+                }
                 if !orders.advance() {
                     break;
                 }

@@ -90,6 +90,11 @@ pub(crate) fn start(
 }
 
 impl AuthRequested {
+    /// One more child, to be made when the IKE SA stands.
+    pub(crate) fn want(&mut self, child: &str) {
+        self.pending_children.push(child.to_owned());
+    }
+
     fn first_request(
         &mut self,
         ctx: &mut Context<'_>,
