@@ -1,3 +1,23 @@
 //! The shell around the IKEv2 core: sockets, configuration, Child SAs, addresses, state.
 
+pub mod child_sas;
+pub mod convert;
+pub mod credential_files;
+pub mod slots;
 pub mod udp;
+
+/// A selector as the configuration has it.
+fn convert_selector(selector: &xswan_ikev2::wire::TrafficSelector) -> xswan_config::TrafficSelector {
+    let number = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(address) => u128::from(u32::from(address)),
+        std::net::IpAddr::V6(address) => u128::from(address),
+    };
+    xswan_config::TrafficSelector {
+        ipv6: selector.first.is_ipv6(),
+        first: number(selector.first),
+        last: number(selector.last),
+        protocol: selector.protocol,
+        first_port: selector.first_port,
+        last_port: selector.last_port,
+    }
+}

@@ -8,9 +8,9 @@
 
 use crate::replay_arena::ReplayArena;
 use crate::wanted::Wanted;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use xswan_sa_api::{
-    DoorbellSender, InboundConfig, Key, OutboundConfig, PublishError, Read, Ring, SharedMaps,
+    DoorbellSender, InboundConfig, Key, OutboundConfig, PolicyRow, PublishError, Read, Ring, SharedMaps,
     SlotState, clock_ms,
 };
 
@@ -36,6 +36,16 @@ pub struct Installed {
     pub inbound: HashMap<u32, u32>,
     /// Slots in `sa_out`.
     pub outbound: HashMap<u32, u32>,
+}
+
+/// What is in the maps beside the static SAs.
+pub struct Beside<'a> {
+    /// Slots of `sa_in` that are left alone.
+    pub inbound: HashSet<u32>,
+    /// Slots of `sa_out` that are left alone.
+    pub outbound: HashSet<u32>,
+    /// All policies in order, given the slots of static outbound SAs by child.
+    pub rows: &'a dyn Fn(&HashMap<u32, u32>) -> Vec<PolicyRow>,
 }
 
 /// What the two tables have in common.
@@ -216,6 +226,8 @@ fn iv_base() -> u64 {
 struct Reconciliation<'a, T: Table> {
     table: &'a T,
     slots: u32,
+    /// Slots of others.
+    foreign: &'a HashSet<u32>,
     /// Wanted SAs that have no slot yet.
     missing: Vec<T::Sa>,
     /// Slots to be retired at the end.
@@ -226,7 +238,13 @@ struct Reconciliation<'a, T: Table> {
 
 impl<'a, T: Table> Reconciliation<'a, T> {
     /// Finds what is there and goes on, and changes it in place where it differs.
-    fn keep(table: &'a T, slots: u32, wanted: Vec<T::Sa>, report: &mut Report) -> Self {
+    fn keep(
+        table: &'a T,
+        slots: u32,
+        foreign: &'a HashSet<u32>,
+        wanted: Vec<T::Sa>,
+        report: &mut Report,
+    ) -> Self {
         // Peers choose their SPIs: two outbound SAs may have the same one.
         let mut missing: HashMap<u32, Vec<T::Sa>> = HashMap::new();
         for sa in wanted {
@@ -234,7 +252,7 @@ impl<'a, T: Table> Reconciliation<'a, T> {
         }
         let mut unwanted = Vec::new();
         let mut placed = HashMap::new();
-        for slot in 0..slots {
+        for slot in (0..slots).filter(|slot| !foreign.contains(slot)) {
             let old = match table.read(slot) {
                 Read::Empty { .. } => continue,
                 Read::Torn | Read::Invalid { .. } => {
@@ -264,14 +282,14 @@ impl<'a, T: Table> Reconciliation<'a, T> {
             }
         }
         let missing = missing.into_values().flatten().collect();
-        Self { table, slots, missing, unwanted, placed }
+        Self { table, slots, foreign, missing, unwanted, placed }
     }
 
     /// A free slot for a new SA: one that remembers it, or one that remembers nothing, or
     /// any. `None` while a slot that must be let go of first is not free.
     fn slot_for(&self, sa: &T::Sa) -> Option<u32> {
         let (mut blank, mut any) = (None, None);
-        for slot in 0..self.slots {
+        for slot in (0..self.slots).filter(|slot| !self.foreign.contains(slot)) {
             let free = self.table.state(slot) == Some(SlotState::Free);
             match (free, self.table.remembers(slot, sa)) {
                 (true, true) => return Some(slot),
@@ -322,8 +340,9 @@ impl<'a, T: Table> Reconciliation<'a, T> {
     }
 }
 
-/// Makes SAs and policies what is wanted. `before_removal` is called when everything new is
-/// in place and before anything is taken away.
+/// Makes static SAs and the policies what is wanted; there is nothing beside them.
+/// `before_removal` is called when everything new is in place and before anything is taken
+/// away.
 ///
 /// # Errors
 /// More policies than the table holds, or what `before_removal` says.
@@ -333,20 +352,39 @@ pub fn reconcile(
     wanted: &Wanted,
     before_removal: impl FnOnce() -> Result<(), String>,
 ) -> Result<(Installed, Report), String> {
+    let (inbound, outbound) = (HashSet::new(), HashSet::new());
+    let rows = |placed: &HashMap<u32, u32>| wanted.rows(placed);
+    let beside = Beside { inbound, outbound, rows: &rows };
+    reconcile_beside(maps, doorbell, wanted, &beside, before_removal)
+}
+
+/// Makes static SAs what is wanted and the policies those of `beside`, whose slots are not
+/// touched.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn reconcile_beside(
+    maps: &SharedMaps,
+    doorbell: &DoorbellSender,
+    wanted: &Wanted,
+    beside: &Beside<'_>,
+    before_removal: impl FnOnce() -> Result<(), String>,
+) -> Result<(Installed, Report), String> {
     let mut report = Report::default();
     let slots = maps.geometry().sa_slots;
     let pairs = || wanted.children.iter().filter_map(|child| child.sas.clone());
-    let inbound_table = Inbound { maps, doorbell };
-    let outbound_table = Outbound { maps, doorbell };
-    let inbound_wanted = pairs().map(|(inbound, _)| inbound).collect();
-    let mut inbound = Reconciliation::keep(&inbound_table, slots, inbound_wanted, &mut report);
-    let outbound_wanted = pairs().map(|(_, outbound)| outbound).collect();
-    let mut outbound = Reconciliation::keep(&outbound_table, slots, outbound_wanted, &mut report);
+    let tables = (Inbound { maps, doorbell }, Outbound { maps, doorbell });
+    let wanted_in = pairs().map(|(inbound, _)| inbound).collect();
+    let mut inbound =
+        Reconciliation::keep(&tables.0, slots, &beside.inbound, wanted_in, &mut report);
+    let wanted_out = pairs().map(|(_, outbound)| outbound).collect();
+    let mut outbound =
+        Reconciliation::keep(&tables.1, slots, &beside.outbound, wanted_out, &mut report);
     // Inbound first: the peer may send as soon as it hears from us.
     inbound.install(&draining_spis(maps, inbound.busy_spis()), &mut report);
     outbound.install(&[], &mut report);
     before_removal()?;
-    publish_policies(maps, doorbell, wanted, &outbound.placed)?;
+    publish_policies(maps, doorbell, (beside.rows)(&outbound.placed))?;
     outbound.retire(&mut report);
     inbound.retire(&mut report);
     Ok((Installed { inbound: inbound.placed, outbound: outbound.placed }, report))
@@ -364,13 +402,8 @@ fn draining_spis(maps: &SharedMaps, mut busy: Vec<u32>) -> Vec<u32> {
 fn publish_policies(
     maps: &SharedMaps,
     doorbell: &DoorbellSender,
-    wanted: &Wanted,
-    placed: &HashMap<u32, u32>,
+    rows: Vec<PolicyRow>,
 ) -> Result<(), String> {
-    let mut rows = wanted.policies.clone();
-    for row in &mut rows {
-        row.outbound_slot = placed.get(&row.child).copied();
-    }
     if maps.read_policies().is_ok_and(|(_, current)| current == rows) {
         return Ok(());
     }

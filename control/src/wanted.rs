@@ -1,20 +1,19 @@
 //! What ought to be in the shared maps, from the configuration and its keys alone.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use crate::child_policy;
+use crate::ike::udp::local_address;
+use crate::prefixes::{Contribution, Prefixes};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use xswan_config::{
-    Child, ChildMode, Config, Connection, CopyDf, CopyDscp, EspAlgorithm, Keys, Lifetime, StaticSa,
+    Child, ChildMode, Config, Connection, EspAlgorithm, IkeChild, Keys, SelectorPattern, StaticSa,
     TrafficSelector,
 };
 use xswan_sa_api::{
-    AddressRange, Algorithm, DfPolicy, DscpPolicy, Encap, Geometry, InboundConfig, InboundFlags,
-    Key, Lifetimes, Limit, Mode, OutboundConfig, PolicyAction, PolicyRow, PortRange, SteerPrefix,
-    replay_words_for,
+    Algorithm, Encap, Geometry, InboundConfig, InboundFlags, Key, Mode, OutboundConfig, PolicyRow,
+    SteerPrefix, replay_words_for,
 };
-use xswan_steer::abi::{
-    MAX_OUTER, MAX_PREFIXES, MAX_STATIC_SPIS, PREFIX_LOCAL, PREFIX_REMOTE, PrefixValue,
-    WORKER_BY_FLOW,
-};
+use xswan_steer::abi::{MAX_OUTER, MAX_PREFIXES, MAX_STATIC_SPIS, PrefixValue};
 
 /// One child with its SA pair, if it has one.
 #[derive(Clone, Debug)]
@@ -48,6 +47,8 @@ pub struct Wanted {
     pub spis: BTreeMap<u32, u32>,
     /// Protected prefixes.
     pub prefixes: BTreeMap<SteerPrefix, PrefixValue>,
+    /// What they are made of.
+    pub contributions: Vec<Contribution>,
 }
 
 /// The geometry of the maps that a configuration asks for.
@@ -86,10 +87,6 @@ fn algorithm(algorithm: EspAlgorithm) -> Algorithm {
     }
 }
 
-fn limit(lifetime: Lifetime) -> Limit {
-    Limit { soft: lifetime.rekey, hard: lifetime.life }
-}
-
 fn sas(
     connection: &Connection,
     child: &Child,
@@ -110,21 +107,9 @@ fn sas(
     let encap = connection.encap.then_some(Encap { local_port, remote_port });
     let any_worker = (id % workers.max(1)) as u16;
     let worker = static_sa.worker.unwrap_or(any_worker);
-    let lifetimes = Lifetimes {
-        bytes: limit(child.bytes),
-        packets: limit(child.packets),
-        time_ms: limit(child.time_ms),
-        installed_ms: 0,
-    };
-    let flags = InboundFlags {
-        esn: proposal.esn,
-        check_padding: true,
-        copy_ecn: child.copy_ecn,
-        copy_dscp: matches!(child.copy_dscp, CopyDscp::In | CopyDscp::Yes),
-        any_source: false,
-        icmp: child.icmp,
-        any_encap: false,
-    };
+    let mut lifetimes = child_policy::counted_lifetimes(child);
+    lifetimes.time_ms = child_policy::limit(child.time_ms);
+    let flags = InboundFlags { esn: proposal.esn, ..child_policy::inbound_flags(child) };
     let inbound = InboundConfig {
         spi: static_sa.spi_in,
         worker,
@@ -151,15 +136,8 @@ fn sas(
         local,
         remote,
         encap,
-        df: match child.copy_df {
-            CopyDf::Copy => DfPolicy::Copy,
-            CopyDf::Set => DfPolicy::Set,
-            CopyDf::Clear => DfPolicy::Clear,
-        },
-        dscp: match child.copy_dscp {
-            CopyDscp::Out | CopyDscp::Yes => DscpPolicy::Copy,
-            CopyDscp::In | CopyDscp::No => DscpPolicy::Fixed(0),
-        },
+        df: child_policy::df(child),
+        dscp: child_policy::dscp(child),
         copy_ecn: child.copy_ecn,
         ttl: child.ttl,
         tfc_padding: child.tfc_padding,
@@ -171,101 +149,35 @@ fn sas(
     Ok((inbound, outbound))
 }
 
-fn range(selector: &TrafficSelector) -> AddressRange {
-    AddressRange { ipv6: selector.ipv6, first: selector.first, last: selector.last }
-}
-
-fn ports(selector: &TrafficSelector) -> PortRange {
-    PortRange { first: selector.first_port, last: selector.last_port }
-}
-
-/// One row for each pair of selectors of a family; a pair whose protocols differ is empty.
-fn rows(child: &Child, id: u32) -> Vec<PolicyRow> {
-    let action = match child.mode {
-        ChildMode::Tunnel | ChildMode::Transport => PolicyAction::Protect,
-        ChildMode::Pass => PolicyAction::Bypass,
-        ChildMode::Drop => PolicyAction::Discard,
+/// The selectors of a trap, with addresses for `dynamic`: ours as configured, and the peer's.
+/// Where those are not known, such as before a virtual address is given, nothing is trapped.
+fn trapped(
+    connection: &Connection,
+    ike: &IkeChild,
+) -> (Vec<TrafficSelector>, Vec<TrafficSelector>) {
+    let vips = connection.ike.as_ref().is_some_and(|ike| !ike.vips.is_empty());
+    let peer = connection.remote_addrs.first().copied();
+    let own = connection.local_addrs.first().copied();
+    let own = own.or_else(|| local_address(peer?)).filter(|_| !vips);
+    let resolve = |patterns: &[SelectorPattern], own: Option<IpAddr>| {
+        let one = |pattern: &SelectorPattern| match own {
+            Some(own) => Some(pattern.resolve(own)),
+            None => pattern.fixed(),
+        };
+        patterns.iter().filter_map(one).collect()
     };
-    let mut rows = Vec::new();
-    for local in &child.local_ts {
-        for remote in child.remote_ts.iter().filter(|remote| remote.ipv6 == local.ipv6) {
-            let (one, other) = (local.protocol, remote.protocol);
-            if one != 0 && other != 0 && one != other {
-                continue;
-            }
-            rows.push(PolicyRow {
-                action,
-                child: id,
-                local: range(local),
-                remote: range(remote),
-                protocol: one.max(other),
-                local_ports: ports(local),
-                remote_ports: ports(remote),
-                outbound_slot: None,
-                icmp: child.icmp,
-                hold: false,
-            });
-        }
-    }
-    rows
+    (resolve(&ike.local_ts, own), resolve(&ike.remote_ts, peer))
 }
 
-/// What one child says of a prefix, merged with what others say.
-fn merge(value: &mut PrefixValue, flags: u16, worker: u16) {
-    let remote = flags & PREFIX_REMOTE != 0;
-    if remote && value.flags & PREFIX_REMOTE != 0 && value.worker != worker {
-        value.worker = WORKER_BY_FLOW;
-    } else if remote {
-        value.worker = worker;
-    }
-    value.flags |= flags;
-}
-
-/// The longest match hides the prefixes around it: so each takes over what they say.
-fn inherit(prefixes: &mut BTreeMap<SteerPrefix, PrefixValue>) {
-    // In the order of the map (address, then length) a prefix comes right before those in it.
-    let mut around: Vec<(SteerPrefix, PrefixValue)> = Vec::new();
-    for (prefix, value) in prefixes.iter_mut() {
-        while around.last().is_some_and(|(outer, _)| !covers(outer, prefix)) {
-            around.pop();
-        }
-        if let Some((_, outer)) = around.last() {
-            let owned = value.flags & PREFIX_REMOTE != 0;
-            if !owned && outer.flags & PREFIX_REMOTE != 0 {
-                value.worker = outer.worker;
-            }
-            value.flags |= outer.flags;
-        }
-        around.push((*prefix, *value));
-    }
-}
-
-fn covers(outer: &SteerPrefix, inner: &SteerPrefix) -> bool {
-    let (outer_bits, inner_bits, width) = match (outer.address, inner.address) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => {
-            (u128::from(u32::from(one)), u128::from(u32::from(other)), 32)
-        }
-        (IpAddr::V6(one), IpAddr::V6(other)) => (u128::from(one), u128::from(other), 128),
-        _ => return false,
-    };
-    let shift = width - u32::from(outer.length).min(width);
-    let top = |bits: u128| bits.checked_shr(shift).unwrap_or(0);
-    outer.length <= inner.length && top(outer_bits) == top(inner_bits)
-}
-
-fn add_prefixes(prefixes: &mut BTreeMap<SteerPrefix, PrefixValue>, child: &Child, worker: u16) {
-    // What is passed in clear is left to the worker where a protected prefix is around it,
-    // and to the kernel where there is none: neither needs an entry.
-    if child.mode == ChildMode::Pass {
-        return;
-    }
-    let sides = [(&child.remote_ts, PREFIX_REMOTE), (&child.local_ts, PREFIX_LOCAL)];
-    for (selectors, flags) in sides {
-        let unique: HashSet<_> = selectors.iter().flat_map(TrafficSelector::prefixes).collect();
-        for (address, length) in unique {
-            let value = prefixes.entry(SteerPrefix { address, length }).or_default();
-            merge(value, flags, worker);
-        }
+/// The selectors that a child's policies have before anything is negotiated.
+fn selectors(
+    connection: &Connection,
+    child: &Child,
+) -> (Vec<TrafficSelector>, Vec<TrafficSelector>) {
+    match &child.ike {
+        None => (child.local_ts.clone(), child.remote_ts.clone()),
+        Some(ike) if ike.start_action.trap && ike.policies => trapped(connection, ike),
+        Some(_) => (Vec::new(), Vec::new()),
     }
 }
 
@@ -281,6 +193,7 @@ impl Wanted {
             outers: BTreeSet::new(),
             spis: BTreeMap::new(),
             prefixes: BTreeMap::new(),
+            contributions: Vec::new(),
         };
         let workers = config.cores.workers.len() as u32;
         let mut ids = HashSet::new();
@@ -299,12 +212,15 @@ impl Wanted {
                 }
                 _ => None,
             };
-            let owner = pair.as_ref().map_or(WORKER_BY_FLOW, |(_, outbound)| outbound.worker);
+            let owner = pair.as_ref().map(|(_, outbound)| outbound.worker);
             if let Some((inbound, _)) = &pair {
                 wanted.spis.insert(inbound.spi, inbound.worker.into());
             }
-            wanted.policies.extend(rows(child, id));
-            add_prefixes(&mut wanted.prefixes, child, owner);
+            let (local_ts, remote_ts) = selectors(connection, child);
+            let given = child_policy::contributions(child.mode, &local_ts, &remote_ts, owner);
+            wanted.contributions.extend(given);
+            let trap = child.ike.is_some();
+            wanted.policies.extend(child_policy::rows(child, id, trap, &local_ts, &remote_ts));
             wanted.children.push(WantedChild {
                 id,
                 connection: connection.name.clone(),
@@ -315,9 +231,19 @@ impl Wanted {
                 sas: pair,
             });
         }
-        inherit(&mut wanted.prefixes);
+        let mut prefixes = Prefixes::default();
+        wanted.contributions.iter().for_each(|one| prefixes.add(*one));
+        wanted.prefixes = prefixes.values().clone();
         wanted.check(&geometry(config))?;
         Ok(wanted)
+    }
+
+    /// The rows with the slots of static outbound SAs, by child.
+    #[must_use]
+    pub fn rows(&self, placed: &HashMap<u32, u32>) -> Vec<PolicyRow> {
+        let rows = self.policies.iter();
+        rows.map(|row| PolicyRow { outbound_slot: placed.get(&row.child).copied(), ..*row })
+            .collect()
     }
 
     fn check(&self, geometry: &Geometry) -> Result<(), String> {

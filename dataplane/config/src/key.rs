@@ -90,7 +90,7 @@ pub(crate) fn read_private(
     place: &Place,
 ) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
     match origin {
-        KeyOrigin::File(path) => read_key_file(path).map_err(|what| {
+        KeyOrigin::File(path) => read_private_file(path).map_err(|what| {
             let allowed = "a regular file of root or the daemon's user, mode 0600 or 0400";
             place.error(format!("{}: {what}", path.display()), allowed)
         }),
@@ -112,7 +112,12 @@ pub(crate) fn secret_octets(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     }
 }
 
-fn read_key_file(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, String> {
+/// Reads a file of secrets, such as a private key: a regular file of root's or our own that
+/// nobody else may read, of at most a MiB.
+///
+/// # Errors
+/// What is wrong with it, in words that go after its name.
+pub fn read_private_file(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, String> {
     // Opening a FIFO must not wait for a writer.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = opened.map_err(|error| error.to_string())?;

@@ -66,7 +66,7 @@ pub use instance::{
     AeadBackend, Cores, Dataplane, Device, DeviceMode, DeviceRole, Fragmentation, HugePages,
     Instance, Wait,
 };
-pub use key::{KeyOrigin, KeySource, Secret};
+pub use key::{KeyOrigin, KeySource, Secret, read_private_file};
 pub use pool::Pool;
 pub use proposal::{Proposal, Transform};
 pub use reader::Origin;
