@@ -1,97 +1,119 @@
-//! The shell: start, events, the operator's questions, reload, end.
+//! The daemon: start, events, the operator's questions, reload, end.
 //!
 //! One thread and no await between reading the maps and writing them. Ending removes
 //! nothing: the tunnels belong to the dataplane as much as to this daemon.
 
-use crate::install::{Installed, Report, reconcile};
+use crate::ike::convert::{Converted, convert};
+use crate::ike::event_loop::Ike;
+use crate::tables::Tables;
 use crate::wanted::{Wanted, geometry};
-use crate::{listing, steering};
+use crate::{listing, reload};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use xswan_config::Config;
 use xswan_management::{Call, Limits, Server};
 use xswan_sa_api::{
-    DoorbellSender, Event, EventReceiver, InstanceLock, Role, SharedMaps, disable_core_dumps,
+    Event, EventReceiver, InstanceLock, Role, SharedMaps, clock_ms, disable_core_dumps,
 };
 
 /// How often events are looked for and waiting SAs are tried again.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(20);
 /// Events of one worker handled in a tick.
 const EVENTS_PER_TICK: usize = 1024;
+/// Calls handled before datagrams are looked at again.
+const CALLS: usize = 64;
+
+/// Where the configuration is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The TOML file.
+    pub file: PathBuf,
+    /// The swanctl directory that has the connections, if it is not the file.
+    pub swanctl: Option<PathBuf>,
+}
+
+/// A configuration with everything that it names, read and understood.
+#[derive(Debug)]
+pub struct Loaded {
+    /// As written.
+    pub config: Arc<Config>,
+    /// What it asks of the maps.
+    pub wanted: Wanted,
+    /// What it asks of IKE; `None` if nothing is negotiated.
+    pub ike: Option<Converted>,
+}
 
 /// The daemon's state.
 #[derive(Debug)]
 pub struct Control {
-    file: PathBuf,
-    config: Config,
-    wanted: Wanted,
-    installed: Installed,
-    report: Report,
-    maps: SharedMaps,
-    doorbell: DoorbellSender,
+    pub(crate) source: Source,
+    pub(crate) config: Arc<Config>,
+    pub(crate) tables: Tables,
+    pub(crate) ike: Option<Ike>,
     events: Vec<EventReceiver>,
-    expired: HashSet<u32>,
-    reloads: u64,
+    pub(crate) expired: HashSet<u32>,
+    pub(crate) reloads: u64,
 }
 
 /// Reads a configuration with its keys and works out what it asks for.
 ///
 /// # Errors
 /// One line.
-pub fn read_configuration(file: &Path) -> Result<(Config, Wanted), String> {
-    let config = Config::load(file).map_err(|error| error.to_string())?;
-    let keys = config.load_keys().map_err(|error| error.to_string())?;
+pub fn read_configuration(source: &Source) -> Result<Loaded, String> {
+    let text = |error: xswan_config::ConfigError| error.to_string();
+    let config = match &source.swanctl {
+        None => Config::load(&source.file).map_err(text)?,
+        Some(directory) => {
+            let (config, notes) = xswan_swanctl::load(directory, &source.file).map_err(text)?;
+            for note in notes {
+                tracing::warn!("{note}");
+            }
+            config
+        }
+    };
+    let keys = config.load_keys().map_err(text)?;
     let wanted = Wanted::new(&config, &keys)?;
-    Ok((config, wanted))
+    let negotiates = config.connections.iter().any(|connection| connection.ike.is_some());
+    let ike = if negotiates { Some(convert(&config).map_err(text)?) } else { None };
+    Ok(Loaded { config: Arc::new(config), wanted, ike })
 }
 
 impl Control {
-    /// Makes the maps what the configuration asks for.
+    /// Makes the maps what the configuration asks for, and opens the sockets of IKE. Must be
+    /// called inside the runtime.
     ///
     /// # Errors
     /// One line; what was written until then stays and a further start goes on from there.
-    pub fn start(
-        file: &Path,
-        config: Config,
-        wanted: Wanted,
-        maps: SharedMaps,
-    ) -> Result<Self, String> {
-        let doorbell = maps.doorbell_sender().ok_or("no doorbell")?;
+    pub fn start(source: Source, loaded: Loaded, maps: SharedMaps) -> Result<Self, String> {
+        let Loaded { config, wanted, ike } = loaded;
         let workers = maps.geometry().workers;
         let events = (0..workers).filter_map(|worker| maps.event_receiver(worker)).collect();
-        let mut control = Self {
-            file: file.to_owned(),
-            config,
-            wanted,
-            installed: Installed::default(),
-            report: Report::default(),
-            maps,
-            doorbell,
-            events,
-            expired: HashSet::new(),
-            reloads: 0,
+        let tables = Tables::new(maps, Arc::clone(&config), wanted)?;
+        let ike = match ike {
+            Some(converted) => Some(Ike::start(&config, converted)?),
+            None => None,
         };
+        let expired = HashSet::new();
+        let mut control = Self { source, config, tables, ike, events, expired, reloads: 0 };
         control.apply()?;
+        if let Some(ike) = &mut control.ike {
+            ike.clean();
+            ike.start_children(&mut control.tables, None);
+            ike.settle(&mut control.tables);
+        }
         Ok(control)
     }
 
-    fn apply(&mut self) -> Result<(), String> {
-        let kernel = |error: std::io::Error| format!("steering maps: {error}");
-        let steer = self.maps.steering();
-        let remove = || steer.map_or(Ok(()), |maps| steering::remove_unwanted(maps, &self.wanted));
-        let (installed, report) =
-            reconcile(&self.maps, &self.doorbell, &self.wanted, || remove().map_err(kernel))?;
-        if let Some(maps) = steer {
-            let geometry = self.maps.geometry();
-            let key = self.maps.spi_key();
-            steering::add_wanted(maps, &self.wanted, geometry.workers, geometry.member, key)
-                .map_err(kernel)?;
-        }
-        if report != self.report {
+    pub(crate) fn apply(&mut self) -> Result<(), String> {
+        let before = self.tables.report;
+        self.tables.apply()?;
+        let report = &self.tables.report;
+        if *report != before {
             tracing::info!(
                 untouched = report.untouched,
                 updated = report.updated,
@@ -101,125 +123,141 @@ impl Control {
                 "SAs and policies are in place"
             );
         }
-        (self.installed, self.report) = (installed, report);
         Ok(())
     }
 
-    /// Reads the file again; all of it is applied or nothing.
+    /// Reads the configuration again; all of it is applied or nothing.
     ///
     /// # Errors
     /// One line; then everything is as it was.
     pub fn reload(&mut self) -> Result<Value, String> {
-        let (config, wanted) = read_configuration(&self.file)?;
-        let fixed = [
-            ("[instance]", config.instance == self.config.instance),
-            ("[cores]", config.cores == self.config.cores),
-            ("[dataplane]", geometry(&config) == geometry(&self.config)),
-        ];
-        if let Some((section, _)) = fixed.into_iter().find(|(_, same)| !same) {
-            return Err(format!("{section} has changed: that needs a restart of both daemons"));
-        }
-        let old = std::mem::replace(&mut self.wanted, wanted);
-        if let Err(error) = self.apply() {
-            self.wanted = old;
-            self.apply()?;
-            return Err(error);
-        }
-        self.config = config;
-        self.reloads += 1;
-        // A new key is a new life.
-        let same = |spi: &u32| {
-            key_of(&old, *spi).is_some() && key_of(&old, *spi) == key_of(&self.wanted, *spi)
-        };
-        self.expired.retain(same);
-        let names = |wanted: &Wanted| {
-            let name =
-                |child: &crate::wanted::WantedChild| format!("{}.{}", child.connection, child.name);
-            wanted.children.iter().map(name).collect::<HashSet<_>>()
-        };
-        let (before, after) = (names(&old), names(&self.wanted));
-        let sorted = |one: &HashSet<String>, other: &HashSet<String>| {
-            let mut names: Vec<_> = one.difference(other).cloned().collect();
-            names.sort();
-            names
-        };
-        Ok(json!({
-            "added": sorted(&after, &before),
-            "removed": sorted(&before, &after),
-            "untouched": self.report.untouched,
-            "updated": self.report.updated,
-            "installed": self.report.installed,
-            "retired": self.report.retired,
-            "waiting": self.report.waiting,
-            "warnings": self.config.warnings,
-        }))
+        reload::reload(self)
     }
 
     /// Events, and SAs that wait.
     pub fn tick(&mut self) {
+        let mut events = Vec::new();
         for receiver in &mut self.events {
-            for _ in 0..EVENTS_PER_TICK {
-                let Some(event) = receiver.poll() else { break };
+            events.extend((0..EVENTS_PER_TICK).map_while(|_| receiver.poll()));
+        }
+        for event in events {
+            let ike = self.ike.as_mut();
+            let known = ike.is_some_and(|ike| ike.dataplane_event(&mut self.tables, &event));
+            if !known {
                 note(event, &mut self.expired);
             }
         }
-        if self.report.waiting > 0
+        if self.tables.report.waiting > 0
             && let Err(error) = self.apply()
         {
             tracing::error!(error, "SAs could not be installed");
         }
+        self.timer();
     }
 
-    /// Answers a command; `shutdown` is the shell's.
+    fn timer(&mut self) {
+        if let Some(ike) = &mut self.ike {
+            ike.timer(&mut self.tables);
+        }
+    }
+
+    fn receive(&mut self) {
+        if let Some(ike) = &mut self.ike {
+            ike.receive(&mut self.tables);
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some(ike) = &mut self.ike {
+            ike.settle(&mut self.tables);
+        }
+    }
+
+    /// How long there is nothing to do for IKE.
+    fn pause(&self) -> Option<Duration> {
+        let at = self.ike.as_ref()?.wake_ms(&self.tables)?;
+        Some(Duration::from_millis(at.saturating_sub(clock_ms())))
+    }
+
+    /// Answers a call; `shutdown` is the shell's.
+    pub fn call(&mut self, call: Call) {
+        let command = call.request.command.clone();
+        match (command.as_str(), &mut self.ike) {
+            ("initiate" | "terminate" | "rekey", Some(ike)) => {
+                ike.command(&mut self.tables, call);
+            }
+            ("monitor", Some(ike)) => {
+                ike.log.watch(call);
+            }
+            ("initiate" | "terminate" | "rekey" | "monitor", None) => {
+                call.answer(Err("no connection is configured that is negotiated".to_owned()));
+            }
+            _ => {
+                let answer = self.answer(&command);
+                call.answer(answer);
+            }
+        }
+    }
+
+    /// Answers a command that needs no waiting.
     ///
     /// # Errors
     /// Why not.
     pub fn answer(&mut self, command: &str) -> Result<Value, String> {
+        let Tables { maps, wanted, installed, .. } = &self.tables;
         let expired = |spi| self.expired.contains(&spi);
         match command {
             "status" => Ok(self.status()),
-            "list-sas" => Ok(listing::sas(&self.maps, &self.wanted, &self.installed, &expired)),
-            "list-policies" => Ok(listing::policies(&self.wanted, &self.installed)),
+            "list-sas" => Ok(listing::sas(maps, wanted, installed, &expired)),
+            "list-policies" => Ok(listing::policies(wanted, installed)),
             "reload" => self.reload(),
             other => Err(format!(
-                "unknown command {other:?}; known: status, list-sas, list-policies, reload, shutdown"
+                "unknown command {other:?}; known: status, list-sas, list-conns, list-certs, \
+                 list-pools, list-policies, initiate, terminate, rekey, monitor, reload, shutdown"
             )),
         }
     }
 
     fn status(&self) -> Value {
         let dataplane = InstanceLock::is_held(&self.config.run_directory(), Role::Dataplane);
-        let policies = self.maps.policies_generation() == self.maps.policies_applied();
-        let pairs = self.wanted.children.iter().filter(|child| child.sas.is_some()).count();
+        let maps = &self.tables.maps;
+        let policies = maps.policies_generation() == maps.policies_applied();
+        let wanted = &self.tables.wanted;
+        let pairs = wanted.children.iter().filter(|child| child.sas.is_some()).count();
+        let negotiated = self.tables.child_sas.iter().count();
+        let rows = wanted.policies.len();
         let line = |component: &str, ok: bool, detail: String| json!({ "component": component, "ok": ok, "detail": detail });
         let here = std::process::id();
-        let waiting = self.report.waiting;
+        let waiting = self.tables.report.waiting;
+        let mut components = vec![
+            line("control", true, format!("process {here}, {} reloads", self.reloads)),
+            line("dataplane", dataplane, if dataplane { "running" } else { "not running" }.into()),
+            line(
+                "sas",
+                waiting == 0 && self.expired.is_empty(),
+                format!(
+                    "{pairs} static pairs, {negotiated} negotiated, {waiting} waiting, {} expired",
+                    self.expired.len()
+                ),
+            ),
+            line(
+                "policies",
+                policies,
+                format!("{rows} rows{}", if policies { "" } else { ", not taken in yet" }),
+            ),
+        ];
+        let mut ike_counters = Value::Null;
+        if let Some(ike) = &self.ike {
+            components.push(line("ike", true, ike.summary()));
+            ike_counters = ike.counters();
+        }
         json!({
             "instance": self.config.instance.name,
-            "components": [
-                line("control", true, format!("process {here}, {} reloads", self.reloads)),
-                line("dataplane", dataplane, if dataplane { "running" } else { "not running" }.into()),
-                line("sas", waiting == 0 && self.expired.is_empty(), format!(
-                    "{pairs} pairs, {waiting} waiting, {} expired", self.expired.len()
-                )),
-                line("policies", policies, format!(
-                    "{} rows{}", self.wanted.policies.len(), if policies { "" } else { ", not taken in yet" }
-                )),
-            ],
+            "components": components,
             "warnings": self.config.warnings,
+            "ike": ike_counters,
         })
     }
-}
-
-/// The key of the SA of this SPI, in whichever direction.
-fn key_of(wanted: &Wanted, spi: u32) -> Option<&xswan_sa_api::Key> {
-    wanted.children.iter().filter_map(|child| child.sas.as_ref()).find_map(|(inbound, outbound)| {
-        if inbound.spi == spi {
-            Some(&inbound.key)
-        } else {
-            (outbound.spi == spi).then_some(&outbound.key)
-        }
-    })
 }
 
 fn note(event: Event, expired: &mut HashSet<u32>) {
@@ -254,16 +292,17 @@ fn note(event: Event, expired: &mut HashSet<u32>) {
 ///
 /// # Errors
 /// One line that says why the start was refused.
-pub fn run(file: &Path) -> Result<(), String> {
+pub fn run(source: Source) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     disable_core_dumps().map_err(|error| format!("core dumps cannot be disabled: {error}"))?;
-    let (config, wanted) = read_configuration(file)?;
-    for warning in &config.warnings {
+    let loaded = read_configuration(&source)?;
+    for warning in &loaded.config.warnings {
         tracing::warn!("{warning}");
     }
-    let directory = config.run_directory();
+    let directory = loaded.config.run_directory();
     let _lock = InstanceLock::acquire(&directory, Role::Control).map_err(|error| text(&error))?;
-    let maps = SharedMaps::open_or_create(&config.bpf_directory(), &geometry(&config))
+    let geometry = geometry(&loaded.config);
+    let maps = SharedMaps::open_or_create(&loaded.config.bpf_directory(), &geometry)
         .map_err(|error| text(&error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -272,13 +311,28 @@ pub fn run(file: &Path) -> Result<(), String> {
     runtime.block_on(async {
         let socket = directory.join("control.sock");
         let server = Server::bind(&socket, Limits::default()).map_err(|error| text(&error))?;
-        let control = Control::start(file, config, wanted, maps)?;
+        let control = Control::start(source, loaded, maps)?;
         serve(control, server).await.map_err(|error| text(&error))
     })
 }
 
+/// Waits for datagrams; for ever if nothing is negotiated.
+async fn readable(ike: Option<&Ike>) {
+    match ike {
+        Some(ike) => ike.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn serve(mut control: Control, server: Server) -> std::io::Result<()> {
-    let (sender, mut calls) = mpsc::channel::<Call>(64);
+    let (sender, mut calls) = mpsc::channel::<Call>(CALLS);
     let server = tokio::spawn(server.run(sender));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -287,6 +341,7 @@ async fn serve(mut control: Control, server: Server) -> std::io::Result<()> {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tracing::info!("ready");
     loop {
+        let pause = control.pause();
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -295,6 +350,8 @@ async fn serve(mut control: Control, server: Server) -> std::io::Result<()> {
                 Err(error) => tracing::error!(error, "reload refused, nothing changed"),
             },
             _ = tick.tick() => control.tick(),
+            () = readable(control.ike.as_ref()) => control.receive(),
+            () = sleep(pause) => control.timer(),
             Some(call) = calls.recv() => {
                 if call.request.command == "shutdown" {
                     call.answer(Ok(Value::Null));
@@ -302,10 +359,10 @@ async fn serve(mut control: Control, server: Server) -> std::io::Result<()> {
                     tokio::time::sleep(TICK).await;
                     break;
                 }
-                let answer = control.answer(&call.request.command);
-                call.answer(answer);
+                control.call(call);
             }
         }
+        control.settle();
     }
     drop(calls);
     // Ended, the server removes its socket.

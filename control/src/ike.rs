@@ -1,8 +1,13 @@
 //! The shell around the IKEv2 core: sockets, configuration, Child SAs, addresses, state.
 
+pub mod addresses;
 pub mod child_sas;
+pub mod commands;
 pub mod convert;
 pub mod credential_files;
+pub mod event_log;
+pub mod event_loop;
+pub mod listing;
 pub mod slots;
 pub mod udp;
 

@@ -13,6 +13,7 @@ pub mod ike;
 pub mod install;
 pub mod listing;
 pub mod prefixes;
+mod reload;
 pub mod replay_arena;
 pub mod spi;
 pub mod state_file;

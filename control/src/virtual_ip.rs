@@ -9,11 +9,12 @@
 //! Guarantees: what was added is removed again, at the latest by [`VirtualIps::clear`] of the
 //! next start; nothing else of the kernel's is touched.
 
+use crate::ike::udp::MARK;
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteHeader, RouteScope};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute};
 use rtnetlink::{Handle, RouteMessageBuilder, new_connection};
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use std::net::IpAddr;
 /// The table, and the priority of the rule that points to it: strongSwan's numbers.
 pub const TABLE: u32 = 220;
 const RULE_PRIORITY: u32 = 220;
+/// Of the rule for the daemon's own packets, before the other one.
+const OWN_PRIORITY: u32 = 219;
 
 /// One route of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +43,10 @@ pub struct VirtualIps {
     addresses: BTreeMap<IpAddr, u32>,
     routes: BTreeMap<Route, u32>,
     rules: [bool; 2],
+    /// The device that everything was installed on.
+    index: Option<u32>,
+    /// Something is missing there.
+    missing: bool,
 }
 
 fn line(what: &str, error: &rtnetlink::Error) -> String {
@@ -57,7 +64,8 @@ impl VirtualIps {
         tokio::spawn(connection);
         let tun = tun.to_owned();
         let (addresses, routes) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { handle, tun, addresses, routes, rules: [false; 2] })
+        let rules = [false; 2];
+        Ok(Self { handle, tun, addresses, routes, rules, index: None, missing: false })
     }
 
     async fn tun_index(&self) -> Result<u32, String> {
@@ -68,24 +76,28 @@ impl VirtualIps {
         Ok(link.header.index)
     }
 
-    /// Removes addresses, routes and rules of an earlier life that nobody removed.
+    /// Removes addresses and rules of an earlier life that nobody removed, but those that have
+    /// been added again in this one.
     ///
     /// # Errors
     /// The kernel's.
     pub async fn clear(&mut self) -> Result<(), String> {
-        for ipv6 in [false, true] {
-            while self.remove_rule(ipv6).await? {}
+        if self.routes.is_empty() {
+            for ipv6 in [false, true] {
+                while self.remove_rule(ipv6).await? {}
+            }
         }
         let Ok(index) = self.tun_index().await else { return Ok(()) };
         let mut found = Vec::new();
         let mut dump = self.handle.address().get().set_link_index_filter(index).execute();
         while let Ok(Some(message)) = dump.try_next().await {
             // The kernel's own link-local address stays.
-            let link_local = message.attributes.iter().any(|attribute| {
-                matches!(attribute, AddressAttribute::Address(IpAddr::V6(ip))
-                    if ip.is_unicast_link_local())
+            let stays = message.attributes.iter().any(|attribute| {
+                matches!(attribute, AddressAttribute::Address(ip)
+                    if self.addresses.contains_key(ip)
+                        || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()))
             });
-            if !link_local {
+            if !stays {
                 found.push(message);
             }
         }
@@ -108,10 +120,41 @@ impl VirtualIps {
         if *users > 1 {
             return Ok(());
         }
+        let done = self.install_address(address).await;
+        self.missing |= done.is_err();
+        done
+    }
+
+    async fn install_address(&self, address: IpAddr) -> Result<(), String> {
         let index = self.tun_index().await?;
         let length = if address.is_ipv4() { 32 } else { 128 };
         let request = self.handle.address().add(index, address, length).replace();
         request.execute().await.map_err(|error| line(&format!("adding {address}"), &error))
+    }
+
+    /// Installs what is missing: the device was not there, or is another one since the
+    /// dataplane was restarted. To be called now and then.
+    ///
+    /// # Errors
+    /// The first that cannot be installed.
+    pub async fn refresh(&mut self) -> Result<(), String> {
+        if self.addresses.is_empty() && self.routes.is_empty() {
+            return Ok(());
+        }
+        let index = self.tun_index().await?;
+        if self.index == Some(index) && !self.missing {
+            return Ok(());
+        }
+        let addresses: Vec<IpAddr> = self.addresses.keys().copied().collect();
+        for address in addresses {
+            self.install_address(address).await?;
+        }
+        let routes: Vec<Route> = self.routes.keys().copied().collect();
+        for route in routes {
+            self.install_route(route).await?;
+        }
+        (self.index, self.missing) = (Some(index), false);
+        Ok(())
     }
 
     /// Removes an address when nobody uses it any more.
@@ -150,8 +193,13 @@ impl VirtualIps {
         if *users > 1 {
             return Ok(());
         }
-        let ipv6 = route.destination.addr().is_ipv6();
-        self.add_rule(ipv6).await?;
+        let done = self.install_route(route).await;
+        self.missing |= done.is_err();
+        done
+    }
+
+    async fn install_route(&mut self, route: Route) -> Result<(), String> {
+        self.add_rules(route.destination.addr().is_ipv6()).await?;
         let message = self.message(route).await?;
         let added = self.handle.route().add(message).replace().execute().await;
         added.map_err(|error| line(&format!("route to {}", route.destination), &error))
@@ -192,32 +240,43 @@ impl VirtualIps {
         Ok(builder.build())
     }
 
-    async fn add_rule(&mut self, ipv6: bool) -> Result<(), String> {
-        let Some(there) = self.rules.get_mut(usize::from(ipv6)) else { return Ok(()) };
-        if std::mem::replace(there, true) {
+    /// The rules of a family: what the daemon itself sends, which is marked, goes by the main
+    /// table, or the way to the peer would lead into the tunnel; what else this machine sends
+    /// goes by ours first. What it forwards goes by neither.
+    async fn add_rules(&mut self, ipv6: bool) -> Result<(), String> {
+        if self.rules.get(usize::from(ipv6)).is_none_or(|there| *there) {
             return Ok(());
         }
-        let rule = self
-            .handle
-            .rule()
-            .add()
-            .table_id(TABLE)
-            .priority(RULE_PRIORITY)
-            .action(RuleAction::ToTable);
-        let added = if ipv6 { rule.v6().execute().await } else { rule.v4().execute().await };
-        added.map_err(|error| line("rule for the tunnel's routes", &error))
+        let handle = self.handle.clone();
+        let rule = || handle.rule().add().action(RuleAction::ToTable);
+        let main = u32::from(RouteHeader::RT_TABLE_MAIN);
+        let own = rule().table_id(main).priority(OWN_PRIORITY).fw_mark(MARK);
+        let tunnel = rule().table_id(TABLE).priority(RULE_PRIORITY).input_interface("lo");
+        // Those of an earlier life may be others.
+        while self.remove_rule(ipv6).await? {}
+        for rule in [own, tunnel] {
+            let added = if ipv6 { rule.v6().execute().await } else { rule.v4().execute().await };
+            added.map_err(|error| line("rule for the tunnel's routes", &error))?;
+        }
+        if let Some(there) = self.rules.get_mut(usize::from(ipv6)) {
+            *there = true;
+        }
+        Ok(())
     }
 
-    /// Removes one rule that points to the table; false if there is none.
+    /// Removes one rule of ours; false if there is none.
     async fn remove_rule(&mut self, ipv6: bool) -> Result<bool, String> {
         let version = if ipv6 { rtnetlink::IpVersion::V6 } else { rtnetlink::IpVersion::V4 };
         let mut rules = self.handle.rule().get(version).execute();
         let mut found = None;
         while let Ok(Some(rule)) = rules.try_next().await {
-            let ours = rule.attributes.contains(&RuleAttribute::Priority(RULE_PRIORITY))
-                && rule.attributes.contains(&RuleAttribute::Table(TABLE));
+            let has = |attribute: RuleAttribute| rule.attributes.contains(&attribute);
+            let tunnel = has(RuleAttribute::Priority(RULE_PRIORITY))
+                && has(RuleAttribute::Table(TABLE));
+            let own =
+                has(RuleAttribute::Priority(OWN_PRIORITY)) && has(RuleAttribute::FwMark(MARK));
             let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-            if ours && rule.header.family == family {
+            if (tunnel || own) && rule.header.family == family {
                 found = Some(rule);
             }
         }

@@ -26,6 +26,8 @@ pub struct WantedChild {
     pub name: String,
     /// Its mode, as in the configuration.
     pub mode: ChildMode,
+    /// Its SAs are negotiated.
+    pub negotiated: bool,
     /// Selectors for the listing.
     pub local_ts: Vec<TrafficSelector>,
     /// Selectors for the listing.
@@ -226,6 +228,7 @@ impl Wanted {
                 connection: connection.name.clone(),
                 name: child.name.clone(),
                 mode: child.mode,
+                negotiated: child.ike.is_some(),
                 local_ts: child.local_ts.clone(),
                 remote_ts: child.remote_ts.clone(),
                 sas: pair,

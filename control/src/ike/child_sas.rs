@@ -522,6 +522,14 @@ impl ChildSas {
         self.outers.keys().copied()
     }
 
+    /// Whether a configured child has an SA.
+    #[must_use]
+    pub fn has(&self, connection: &str, name: &str) -> bool {
+        let names = (connection.to_owned(), name.to_owned());
+        let groups = self.config_ids.get(&names).and_then(|id| self.by_config.get(id));
+        groups.is_some_and(|groups| !groups.is_empty())
+    }
+
     /// A Child SA by its number.
     #[must_use]
     pub fn child(&self, id: ChildId) -> Option<&ChildSa> {

@@ -29,7 +29,7 @@ use xswan_ikev2::settings::Settings;
 use xswan_ikev2::wire;
 
 /// A configuration for the core, and the certificates that listings show.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Converted {
     /// For the core.
     pub configuration: Configuration,
