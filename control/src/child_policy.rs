@@ -19,11 +19,7 @@ pub const fn limit(lifetime: Lifetime) -> Limit {
 /// What the dataplane counts; the time is open.
 #[must_use]
 pub fn counted_lifetimes(child: &Child) -> Lifetimes {
-    Lifetimes {
-        bytes: limit(child.bytes),
-        packets: limit(child.packets),
-        ..Lifetimes::default()
-    }
+    Lifetimes { bytes: limit(child.bytes), packets: limit(child.packets), ..Lifetimes::default() }
 }
 
 /// Flags of an inbound SA as far as the configuration says them.

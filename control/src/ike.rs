@@ -12,7 +12,9 @@ pub mod slots;
 pub mod udp;
 
 /// A selector as the configuration has it.
-fn convert_selector(selector: &xswan_ikev2::wire::TrafficSelector) -> xswan_config::TrafficSelector {
+fn convert_selector(
+    selector: &xswan_ikev2::wire::TrafficSelector,
+) -> xswan_config::TrafficSelector {
     let number = |address: std::net::IpAddr| match address {
         std::net::IpAddr::V4(address) => u128::from(u32::from(address)),
         std::net::IpAddr::V6(address) => u128::from(address),

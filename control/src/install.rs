@@ -10,8 +10,8 @@ use crate::replay_arena::ReplayArena;
 use crate::wanted::Wanted;
 use std::collections::{HashMap, HashSet};
 use xswan_sa_api::{
-    DoorbellSender, InboundConfig, Key, OutboundConfig, PolicyRow, PublishError, Read, Ring, SharedMaps,
-    SlotState, clock_ms,
+    DoorbellSender, InboundConfig, Key, OutboundConfig, PolicyRow, PublishError, Read, Ring,
+    SharedMaps, SlotState, clock_ms,
 };
 
 /// What was done.

@@ -248,7 +248,8 @@ mod tests {
                 if !there.is_empty() && random().is_multiple_of(2) {
                     prefixes.remove(there.swap_remove(random() % there.len()));
                 } else {
-                    let flags = if random().is_multiple_of(2) { PREFIX_LOCAL } else { PREFIX_REMOTE };
+                    let flags =
+                        if random().is_multiple_of(2) { PREFIX_LOCAL } else { PREFIX_REMOTE };
                     let worker = Some(random() as u16 % 3).filter(|worker| *worker < 2);
                     let new = one(texts[random() % texts.len()], flags, worker);
                     prefixes.add(new);

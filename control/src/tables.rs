@@ -44,11 +44,7 @@ fn config_ids(wanted: &Wanted) -> impl Iterator<Item = ((String, String), u32)> 
 
 /// All rows in the order in which they apply: of each configured child those of its negotiated
 /// SAs, the newest first, and then its own, which are traps if it is negotiated.
-fn all_rows(
-    wanted: &Wanted,
-    child_sas: &ChildSas,
-    placed: &HashMap<u32, u32>,
-) -> Vec<PolicyRow> {
+fn all_rows(wanted: &Wanted, child_sas: &ChildSas, placed: &HashMap<u32, u32>) -> Vec<PolicyRow> {
     let own = wanted.rows(placed);
     let mut own = own.into_iter().peekable();
     let mut rows = Vec::new();
@@ -105,8 +101,7 @@ impl Tables {
             prefixes: self.prefixes.values(),
         };
         let (inbound, outbound) = self.child_sas.own_slots();
-        let rows =
-            |placed: &HashMap<u32, u32>| all_rows(&self.wanted, &self.child_sas, placed);
+        let rows = |placed: &HashMap<u32, u32>| all_rows(&self.wanted, &self.child_sas, placed);
         let beside = Beside { inbound, outbound, rows: &rows };
         let steer = self.maps.steering();
         let remove = || steer.map_or(Ok(()), |maps| steering::remove_unwanted(maps, &steering));
@@ -124,10 +119,8 @@ impl Tables {
         (self.installed, self.report, self.outers) = (installed, report, outers);
         self.child_sas.retire(&self.maps, &self.doorbell);
         self.child_sas.settled();
-        let slots = (
-            self.installed.inbound.values().copied(),
-            self.installed.outbound.values().copied(),
-        );
+        let slots =
+            (self.installed.inbound.values().copied(), self.installed.outbound.values().copied());
         self.child_sas.scan(&self.maps, &self.wanted.spis, slots);
         Ok(())
     }
@@ -202,8 +195,7 @@ impl Tables {
         let wanted = self.all_outers();
         let gone: Vec<IpAddr> = self.outers.difference(&wanted).copied().collect();
         for address in gone {
-            let removed =
-                self.maps.steering().map_or(Ok(true), |maps| maps.remove_outer(address));
+            let removed = self.maps.steering().map_or(Ok(true), |maps| maps.remove_outer(address));
             if let Err(error) = removed {
                 tracing::warn!(%address, %error, "an outer address is still steered");
             }

@@ -271,8 +271,8 @@ impl VirtualIps {
         let mut found = None;
         while let Ok(Some(rule)) = rules.try_next().await {
             let has = |attribute: RuleAttribute| rule.attributes.contains(&attribute);
-            let tunnel = has(RuleAttribute::Priority(RULE_PRIORITY))
-                && has(RuleAttribute::Table(TABLE));
+            let tunnel =
+                has(RuleAttribute::Priority(RULE_PRIORITY)) && has(RuleAttribute::Table(TABLE));
             let own =
                 has(RuleAttribute::Priority(OWN_PRIORITY)) && has(RuleAttribute::FwMark(MARK));
             let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };

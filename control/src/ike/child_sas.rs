@@ -150,7 +150,8 @@ fn records(
     };
     let (local, remote) = (install.local.ip(), install.remote.ip());
     let encap = encapsulation(install.encap, install.local, install.remote);
-    let lifetimes = Lifetimes { installed_ms: clock_ms(), ..child_policy::counted_lifetimes(child) };
+    let lifetimes =
+        Lifetimes { installed_ms: clock_ms(), ..child_policy::counted_lifetimes(child) };
     let flags = InboundFlags {
         esn: install.suite.esn,
         any_source: install.any_source,
@@ -167,7 +168,11 @@ fn records(
         remote,
         encap,
         // With ESN a window is needed to know the upper half (RFC 4303 section 2.2.1).
-        replay_window: if install.suite.esn { child.replay_window.max(64) } else { child.replay_window },
+        replay_window: if install.suite.esn {
+            child.replay_window.max(64)
+        } else {
+            child.replay_window
+        },
         replay_offset: 0,
         replay_len: 0,
         child: group,
@@ -265,7 +270,9 @@ impl ChildSas {
     }
 
     fn new_group(&mut self) -> u32 {
-        while self.config_numbers.contains(&self.next_group) || self.groups.contains_key(&self.next_group) {
+        while self.config_numbers.contains(&self.next_group)
+            || self.groups.contains_key(&self.next_group)
+        {
             self.next_group = self.next_group.wrapping_add(1).max(FIRST_GROUP);
         }
         let group = self.next_group;
@@ -307,7 +314,8 @@ impl ChildSas {
         let old = install.replaces.and_then(|old| self.children.get(&old)).map(|old| old.group);
         let same = |group: &u32| {
             let group = self.groups.get(group);
-            group.is_some_and(|group| (&group.local_ts, &group.remote_ts) == (&local_ts, &remote_ts))
+            group
+                .is_some_and(|group| (&group.local_ts, &group.remote_ts) == (&local_ts, &remote_ts))
         };
         let continued = old.filter(same);
         let number = continued.unwrap_or_else(|| self.new_group());
@@ -317,15 +325,16 @@ impl ChildSas {
         (inbound.replay_len, inbound.replay_offset) = (len, range.ok_or("no room for its window")?);
         let slot_out = self.slots.take_outbound(maps).ok_or("no outbound slot is free")?;
         let refused = |error: xswan_sa_api::PublishError| error.to_string();
-        let published = maps.publish_inbound(slot_in, &inbound).map_err(refused).and_then(|first| {
-            doorbell.ring(Ring::Inbound(slot_in));
-            let second = maps.publish_outbound(slot_out, &outbound).map_err(refused);
-            if second.is_err() {
-                maps.retire_inbound(slot_in);
+        let published =
+            maps.publish_inbound(slot_in, &inbound).map_err(refused).and_then(|first| {
                 doorbell.ring(Ring::Inbound(slot_in));
-            }
-            second.map(|second| (first, second))
-        });
+                let second = maps.publish_outbound(slot_out, &outbound).map_err(refused);
+                if second.is_err() {
+                    maps.retire_inbound(slot_in);
+                    doorbell.ring(Ring::Inbound(slot_in));
+                }
+                second.map(|second| (first, second))
+            });
         let (first, second) = published.inspect_err(|_| self.slots.give_back_outbound(slot_out))?;
         doorbell.ring(Ring::Outbound(slot_out));
         self.slots.claim(slot_in);
@@ -384,8 +393,16 @@ impl ChildSas {
         self.by_config.entry(config_id).or_default().insert(number);
         let (connection, name) = names;
         let members = Vec::new();
-        let group =
-            Group { config_id, connection, name, local_ts, remote_ts, members, rows, contributions };
+        let group = Group {
+            config_id,
+            connection,
+            name,
+            local_ts,
+            remote_ts,
+            members,
+            rows,
+            contributions,
+        };
         self.groups.insert(number, group);
     }
 
@@ -412,16 +429,14 @@ impl ChildSas {
         let encap = encapsulation(encap, local, remote);
         let (slot_in, slot_out) = (sa.slot_in, sa.slot_out);
         if let Read::Present { config, .. } = maps.read_inbound(slot_in) {
-            let moved =
-                InboundConfig { local: local.ip(), remote: remote.ip(), encap, ..config };
+            let moved = InboundConfig { local: local.ip(), remote: remote.ip(), encap, ..config };
             if let Err(error) = maps.publish_inbound(slot_in, &moved) {
                 tracing::error!(%error, "an inbound SA could not be moved");
             }
             doorbell.ring(Ring::Inbound(slot_in));
         }
         if let Read::Present { config, .. } = maps.read_outbound(slot_out) {
-            let moved =
-                OutboundConfig { local: local.ip(), remote: remote.ip(), encap, ..config };
+            let moved = OutboundConfig { local: local.ip(), remote: remote.ip(), encap, ..config };
             if let Err(error) = maps.publish_outbound(slot_out, &moved) {
                 tracing::error!(%error, "an outbound SA could not be moved");
             }

@@ -189,8 +189,8 @@ impl Ike {
 /// Whether a configuration starts a child by itself.
 fn starts(config: &Config, connection: &str, child: &str) -> bool {
     let connection = config.connections.iter().find(|one| one.name == connection);
-    let child = connection
-        .and_then(|connection| connection.children.iter().find(|one| one.name == child));
+    let child =
+        connection.and_then(|connection| connection.children.iter().find(|one| one.name == child));
     child.and_then(|child| child.ike.as_ref()).is_some_and(|ike| ike.start_action.start)
 }
 

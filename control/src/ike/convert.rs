@@ -8,8 +8,8 @@ use super::credential_files::{Credentials, public_keys};
 use super::udp::{PORT, PORT_NAT_T};
 use std::sync::Arc;
 use xswan_config::{
-    Action, AuthRound, Child, ChildMode, Config, ConfigError, Connection, DpdAction, Ike,
-    IkeChild, IkeConnection, LoadedSecret, PeerAddress, Revocation, SecretKind, SelectorPattern,
+    Action, AuthRound, Child, ChildMode, Config, ConfigError, Connection, DpdAction, Ike, IkeChild,
+    IkeConnection, LoadedSecret, PeerAddress, Revocation, SecretKind, SelectorPattern,
     TrafficSelector,
 };
 use xswan_credentials::{
@@ -352,9 +352,9 @@ fn client_credential(
     if !must && policy.method != AuthMethod::Eap(EapKind::Any) {
         return Ok(None);
     }
-    let made = credentials.own_for_tls(&policy.certificates).map(|own| {
-        ClientCredential::new(&own, &anchors(credentials, &[]), Versions::default())
-    });
+    let made = credentials
+        .own_for_tls(&policy.certificates)
+        .map(|own| ClientCredential::new(&own, &anchors(credentials, &[]), Versions::default()));
     finished(made.map(|made| made.map_err(|error| error.to_string())), must, round)
 }
 
@@ -412,7 +412,8 @@ fn remote_round(
         AuthMethod::Any | AuthMethod::Psk | AuthMethod::Eap(_) => Default::default(),
     };
     let eap_tls = server_credential(round, &method, own, &authorities, credentials)?;
-    let plain = |list: &[Arc<Certificate>]| list.iter().map(|one| Certificate::clone(one)).collect();
+    let plain =
+        |list: &[Arc<Certificate>]| list.iter().map(|one| Certificate::clone(one)).collect();
     let peer = PeerPolicy {
         certificates: plain(&certificates),
         authorities: plain(&authorities),

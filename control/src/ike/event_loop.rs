@@ -133,11 +133,7 @@ impl Ike {
         let settings = config.ike.clone();
         let sockets = Sockets::open(settings.port, settings.port_nat_t)?;
         let wanted = settings.install_virtual_ip || settings.install_routes;
-        let addresses = if wanted {
-            Some(Addresses::start(&config.dataplane.tun)?)
-        } else {
-            None
-        };
+        let addresses = if wanted { Some(Addresses::start(&config.dataplane.tun)?) } else { None };
         Ok(Self {
             engine: Engine::new(Arc::new(converted.configuration)),
             certificates: converted.certificates,
@@ -290,7 +286,8 @@ impl Ike {
             tracing::info!(ike = ike.0, dns, "the peer names servers; they are not installed");
         }
         self.vips.entry(ike).or_default().push(address);
-        if let Some(addresses) = self.addresses.as_ref().filter(|_| self.settings.install_virtual_ip)
+        if let Some(addresses) =
+            self.addresses.as_ref().filter(|_| self.settings.install_virtual_ip)
         {
             addresses.wish(Wish::Add(address));
         }
@@ -303,7 +300,8 @@ impl Ike {
         if own.is_empty() {
             self.vips.remove(&ike);
         }
-        if let Some(addresses) = self.addresses.as_ref().filter(|_| self.settings.install_virtual_ip)
+        if let Some(addresses) =
+            self.addresses.as_ref().filter(|_| self.settings.install_virtual_ip)
         {
             addresses.wish(Wish::Remove(address));
         }
@@ -508,6 +506,7 @@ fn selectors(packet: TriggeringPacket) -> [TrafficSelector; 2] {
         first: address,
         last: address,
     };
-    let (source, destination) = (packet.ports.map(|ports| ports.0), packet.ports.map(|ports| ports.1));
+    let (source, destination) =
+        (packet.ports.map(|ports| ports.0), packet.ports.map(|ports| ports.1));
     [one(packet.source, source), one(packet.destination, destination)]
 }

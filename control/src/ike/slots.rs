@@ -198,8 +198,10 @@ mod tests {
         assert!(more <= 2, "{more}");
         slots.release(drawn[0]);
         slots.release(drawn[0]);
-        assert_eq!(slots.reserve(&maps).and_then(|spi| slots.place_of(spi)).map(|at| at.1),
-            Some(places[0].1));
+        assert_eq!(
+            slots.reserve(&maps).and_then(|spi| slots.place_of(spi)).map(|at| at.1),
+            Some(places[0].1)
+        );
         assert_eq!(slots.reserve(&maps), None);
     }
 
