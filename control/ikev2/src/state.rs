@@ -197,11 +197,13 @@ impl State {
             }
             _ => return None,
         };
-        if !goal.children.iter().any(|name| name == child) {
-            goal.children.push(child.to_owned());
-        }
         let waits = request.is_none() || goal.request.is_none();
-        goal.request = goal.request.or(request);
+        if waits {
+            if !goal.children.iter().any(|name| name == child) {
+                goal.children.push(child.to_owned());
+            }
+            goal.request = goal.request.or(request);
+        }
         Some(waits)
     }
 

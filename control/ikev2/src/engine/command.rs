@@ -29,11 +29,7 @@ impl Engine {
                 });
                 return;
             }
-            let coming: Vec<IkeId> = self.index.by_connection(&connection.name).collect();
-            let joined = coming
-                .into_iter()
-                .find_map(|id| self.sas.get_mut(&id).and_then(|state| state.join(name, request)));
-            match joined {
+            match self.join(&connection.name, name, request) {
                 // A packet asks again and again, and an operator is told when it is up.
                 Some(true) => return,
                 Some(false) => {
@@ -50,6 +46,14 @@ impl Engine {
         let initial_contact = self.established_for(&connection.name).is_none();
         let goal = Goal { children, packet, request, initial_contact, ..Goal::default() };
         self.start(now, host, connection, goal);
+    }
+
+    /// One that is coming up carries one more child; see [`State::join`].
+    fn join(&mut self, connection: &str, child: &str, request: Option<RequestId>) -> Option<bool> {
+        let coming: Vec<IkeId> = self.index.by_connection(connection).collect();
+        coming
+            .into_iter()
+            .find_map(|id| self.sas.get_mut(&id).and_then(|state| state.join(child, request)))
     }
 
     fn find_connection(
@@ -115,17 +119,7 @@ impl Engine {
                 });
                 return;
             }
-            // One that is coming up carries it too, unless somebody else is told of its end.
-            if let Some(goal) = self
-                .sas
-                .values_mut()
-                .find_map(|state| state.goal_mut(&connection.name))
-                .filter(|goal| replaces.is_none() && (request.is_none() || goal.request.is_none()))
-            {
-                goal.request = goal.request.or(request);
-                if !goal.children.contains(&child) {
-                    goal.children.push(child);
-                }
+            if replaces.is_none() && self.join(&connection.name, &child, request) == Some(true) {
                 return;
             }
             children.push(child);

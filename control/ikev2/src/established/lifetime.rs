@@ -130,8 +130,7 @@ impl Established {
     pub(super) fn due(&mut self, ctx: &mut Context<'_>) -> super::After {
         let now = ctx.millis();
         let last_request = self.last_request;
-        let due =
-            |child: &ChildSa| child_due(child, last_request, now).map(|due| (child.id, due));
+        let due = |child: &ChildSa| child_due(child, last_request, now).map(|due| (child.id, due));
         let children: Vec<_> = self.children.iter().filter_map(due).collect();
         for (id, due) in children {
             self.child_is_due(ctx, id, due);

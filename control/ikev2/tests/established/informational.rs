@@ -131,24 +131,30 @@ fn commands_for_what_is_not_there_say_so() {
 #[test]
 fn a_packet_that_asks_again_brings_up_one_child() {
     let mut pair = Pair::up(7, several);
-    let packet = [[10, 1, 0, 9], [10, 2, 0, 9]]
-        .map(|ip| TrafficSelector::addresses(ip.into(), ip.into()));
+    let packet =
+        [[10, 1, 0, 9], [10, 2, 0, 9]].map(|ip| TrafficSelector::addresses(ip.into(), ip.into()));
     for _ in 0..5 {
-        pair.input(0, Input::Initiate {
-            connection: Some("peer".into()),
-            child: Some("dmz".into()),
-            packet: Some(packet.clone()),
-            request: None,
-        });
+        pair.input(
+            0,
+            Input::Initiate {
+                connection: Some("peer".into()),
+                child: Some("dmz".into()),
+                packet: Some(packet.clone()),
+                request: None,
+            },
+        );
     }
     pair.run_for(10_000);
     pair.assert_at_rest(2);
-    pair.input(0, Input::Initiate {
-        connection: Some("peer".into()),
-        child: Some("dmz".into()),
-        packet: Some(packet),
-        request: None,
-    });
+    pair.input(
+        0,
+        Input::Initiate {
+            connection: Some("peer".into()),
+            child: Some("dmz".into()),
+            packet: Some(packet),
+            request: None,
+        },
+    );
     pair.run_for(10_000);
     pair.assert_at_rest(2);
 }

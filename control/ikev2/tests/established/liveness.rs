@@ -12,11 +12,8 @@ fn with_dpd(_: usize, connection: &mut ConnectionPolicy) {
 
 fn idle(pair: &mut Pair, gateway: usize, inbound_ms: u64) {
     let spi_in = pair.ike_sas(gateway)[0].children[0].spi_in;
-    let input = Input::ChildUse {
-        spi_in,
-        idle_in_ms: Some(inbound_ms),
-        idle_out_ms: Some(inbound_ms),
-    };
+    let input =
+        Input::ChildUse { spi_in, idle_in_ms: Some(inbound_ms), idle_out_ms: Some(inbound_ms) };
     pair.input(gateway, input);
 }
 

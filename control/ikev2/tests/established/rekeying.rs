@@ -3,7 +3,7 @@
 use crate::pair::{Pair, initiate, rekey_child, rekey_ike, terminate_child};
 use std::sync::Arc;
 use xswan_ikev2::policy::{Childless, ConnectionPolicy, SelectorTemplate, StartAction};
-use xswan_ikev2::wire::{Transform, TrafficSelector, transform};
+use xswan_ikev2::wire::{TrafficSelector, Transform, transform};
 use xswan_ikev2::{Input, RequestId, Target};
 use xswan_simulation::policies;
 
@@ -119,10 +119,7 @@ fn an_ike_sa_is_rekeyed_into_another_suite() {
     pair.input(1, rekey_child());
     pair.run_for(10_000);
     pair.assert_at_rest(1);
-    assert_eq!(
-        pair.ike_sas(0)[0].suite,
-        "AES_CBC-256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_512/ECP_384"
-    );
+    assert_eq!(pair.ike_sas(0)[0].suite, "AES_CBC-256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_512/ECP_384");
 }
 
 #[test]
