@@ -6,13 +6,16 @@
 //! ```text
 //! Gateway (Engine, SPIs, dataplane in a map) ◀── Network (delay, loss, copies, NAT) ──▶ Gateway
 //! ```
+//! [`Clients`] puts the same core on real sockets, for what needs another program at the other end.
 #![forbid(unsafe_code)]
 
+mod clients;
 mod gateway;
 mod network;
 pub mod policies;
 mod seeded;
 
+pub use clients::{Clients, Tally};
 pub use gateway::{Gateway, InstalledChild};
 pub use network::{Disturbance, Network};
 pub use seeded::Seeded;

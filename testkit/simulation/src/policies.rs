@@ -135,3 +135,46 @@ pub fn configuration(connection: ConnectionPolicy) -> Configuration {
     secrets.add(SharedSecretKind::Ike, [], key).expect("no owner");
     Configuration { connections: vec![Arc::new(connection)], secrets, ..Configuration::default() }
 }
+
+/// The name of a client's connection in [`clients`].
+#[must_use]
+pub fn client_name(client: u16) -> String {
+    format!("client-{client}")
+}
+
+/// Connections of `count` clients at gateway 0's address to gateway 1: each has an identity of
+/// its own and one address of `10.1.0.0/16`, and a child called `net` to `10.2.0.0/16`.
+///
+/// # Panics
+/// Never: the names are names.
+#[must_use]
+pub fn clients(count: u16) -> Configuration {
+    let clients = (0..count).map(|client| {
+        let [high, low] = client.to_be_bytes();
+        let address = IpAddr::from([10, 1, high, low]);
+        let mut connection = connection(0);
+        connection.name = client_name(client);
+        connection.unique = Unique::Never;
+        for round in &mut connection.local_rounds {
+            let name = format!("{}.test", client_name(client));
+            round.id = Some(Identity::parse(&name).expect("a name"));
+        }
+        let own = SelectorTemplate::Fixed(TrafficSelector::addresses(address, address));
+        connection.children =
+            vec![Arc::new(ChildPolicy { local_ts: vec![own], ..child("net", 1, 2) })];
+        Arc::new(connection)
+    });
+    let connections = clients.collect();
+    Configuration { connections, ..configuration(connection(0)) }
+}
+
+/// Gateway 1 as [`clients`] find it: one connection for all of them.
+#[must_use]
+pub fn clients_gateway() -> Configuration {
+    let mut connection = connection(1);
+    connection.unique = Unique::Never;
+    for round in &mut connection.remote_rounds {
+        round.id = IdentityPattern::ANY;
+    }
+    configuration(connection)
+}
