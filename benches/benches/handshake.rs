@@ -4,7 +4,11 @@
 //! `aes128gcm16-prfsha256-x25519`; events and actions are made and thrown away, nothing is
 //! installed. SAs are kept and closed now and then, as a gateway has them; closing is measured
 //! on its own.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "without its set-up there is nothing to measure")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "without its set-up there is nothing to measure"
+)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::cell::RefCell;
@@ -49,7 +53,8 @@ impl Pair {
             self.spent[side] += xswan_xsk::cycles().wrapping_sub(begun);
             gateway.log.clear();
             side = 1 - side;
-            let arrival = |from: SocketAddr, local, octets| Input::Datagram { local, remote: from, octets };
+            let arrival =
+                |from: SocketAddr, local, octets| Input::Datagram { local, remote: from, octets };
             inputs.extend(sent.into_iter().map(|sent| arrival(sent.from, sent.to, sent.octets)));
         }
     }

@@ -5,12 +5,17 @@
 //! commits on one machine, not for comparing with a NIC. Sizes are of the inner IP packet.
 //! Three loads a size: as fast as the sender can, then half and nine tenths of what came
 //! through. Latency counts from the intended send time, so a sender held up hides nothing.
+//!
+//! `handshakes` measures IKEv2 instead, beside strongSwan.
 
+mod charon;
+mod handshakes;
 mod hgrm;
 mod load;
+mod processor_time;
 mod report;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,8 +32,10 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Measures packets a second and latency through a tunnel between two gateways.
 #[derive(Debug, Parser)]
-#[command(name = "xswan-perf")]
+#[command(name = "xswan-perf", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Lengths of the inner IP packet in bytes.
     #[arg(long, value_delimiter = ',', default_value = "64,512,1400")]
     sizes: Vec<usize>,
@@ -55,11 +62,22 @@ struct Arguments {
     hgrm: Option<PathBuf>,
 }
 
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures IKEv2 handshakes a second and what one costs the responder.
+    Handshakes(handshakes::Arguments),
+}
+
 fn main() -> ExitCode {
     keep_logs_quiet();
     let arguments = Arguments::parse();
     let ready = netns::privileged().map_err(Failure::new);
-    match ready.and_then(|()| measure(&arguments)) {
+    let measured = ready.and_then(|()| match &arguments.command {
+        Some(Command::Handshakes(arguments)) => handshakes::measure(arguments),
+        None => measure(&arguments),
+    });
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report::complain(&failure);

@@ -66,6 +66,39 @@ pub fn runtime(answer: Option<&Value>) {
     }
 }
 
+/// Prints what handshakes and deletions cost each responder: medians over the rounds, the
+/// lowest and the highest round in brackets.
+pub fn handshakes(results: &[Value]) {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let spread = |value: &Value| {
+        let [median, low, high] = [0, 1, 2].map(|at| number(&value[at]));
+        format!("{median:.0} ({low:.0}-{high:.0})")
+    };
+    println!(
+        "{:<12} {:<10} {:>22} {:>24}  by process",
+        "responder", "what", "a second", "CPU us each"
+    );
+    for result in results {
+        let processes = result["processes"].as_array().into_iter().flatten();
+        let processes: Vec<String> = processes
+            .map(|one| {
+                let name = one["process"].as_str().unwrap_or_default();
+                format!("{name} {}", spread(&one["each_us"]))
+            })
+            .collect();
+        let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+        println!(
+            "{:<12} {:<10} {:>22} {:>24}  {}; {} retransmissions",
+            text("peer"),
+            text("what"),
+            spread(&result["per_second"]),
+            spread(&result["each_us"]),
+            processes.join(", "),
+            result["retransmissions"]
+        );
+    }
+}
+
 /// Prints what went wrong.
 pub fn complain(failure: &Failure) {
     eprintln!("error: {failure}");
