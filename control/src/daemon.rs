@@ -5,6 +5,7 @@
 
 use crate::ike::convert::{Converted, convert};
 use crate::ike::event_loop::Ike;
+use crate::ike::listing as ike_listing;
 use crate::tables::Tables;
 use crate::wanted::{Wanted, geometry};
 use crate::{listing, reload};
@@ -208,7 +209,14 @@ impl Control {
         let expired = |spi| self.expired.contains(&spi);
         match command {
             "status" => Ok(self.status()),
-            "list-sas" => Ok(listing::sas(maps, wanted, installed, &expired)),
+            "list-sas" => {
+                let sas = listing::sas(maps, wanted, installed, &expired);
+                let ike = self.ike.as_ref().map(|ike| ike.list_sas(&self.tables));
+                Ok(json!({ "ike_sas": ike.unwrap_or(json!([])), "static": sas }))
+            }
+            "list-conns" => Ok(ike_listing::connections(&self.config)),
+            "list-certs" => Ok(self.ike.as_ref().map_or(json!({}), Ike::list_certificates)),
+            "list-pools" => Ok(self.ike.as_ref().map_or(json!({}), Ike::list_pools)),
             "list-policies" => Ok(listing::policies(wanted, installed)),
             "reload" => self.reload(),
             other => Err(format!(

@@ -1,4 +1,4 @@
-//! What the operator sees: `list-sas` and `list-policies` as JSON.
+//! What the operator sees of static SAs and of policies, as JSON.
 
 use crate::install::Installed;
 use crate::wanted::{Wanted, WantedChild};
@@ -118,7 +118,7 @@ fn sa(
     }))
 }
 
-/// `list-sas`: every SA pair with its counters; `expired` tells which SPIs hit a hard limit.
+/// Every static SA pair with its counters; `expired` tells which SPIs hit a hard limit.
 #[must_use]
 pub fn sas(
     maps: &SharedMaps,
@@ -127,7 +127,7 @@ pub fn sas(
     expired: &dyn Fn(u32) -> bool,
 ) -> Value {
     let sas = wanted.children.iter().filter_map(|child| sa(maps, installed, child, expired));
-    json!({ "sas": sas.collect::<Vec<_>>() })
+    sas.collect()
 }
 
 /// `list-policies`: the policies by child, in the order in which they apply.

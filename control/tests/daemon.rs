@@ -186,8 +186,8 @@ fn cfg_02_a_reload_with_an_error_changes_nothing() {
     let spis = maps.steering().expect("pinned").spis().expect("read");
     assert_eq!(spis.iter().map(|(spi, _)| *spi).collect::<Vec<_>>(), [4099]);
     let sas = daemon.ask("list-sas").expect("listed");
-    assert_eq!(sas["sas"][0]["in"]["spi"], "0x00001003");
-    assert_eq!(sas["sas"][0]["state"], "INSTALLING");
+    assert_eq!(sas["static"][0]["in"]["spi"], "0x00001003");
+    assert_eq!(sas["static"][0]["state"], "INSTALLING");
     assert!(!sas.to_string().contains("0303"), "a key in the listing");
     let policies = daemon.ask("list-policies").expect("listed");
     assert_eq!(policies["policies"][0]["action"], "protect");

@@ -70,7 +70,7 @@ fn esp_frame(wire: &mut RawSocket, wanted: impl Fn(&[u8]) -> bool) -> Outcome<Ve
 
 fn path_mtu(gateway: &Gateway<'_>) -> Outcome<u64> {
     let answer = gateway.query(&["list-sas"])?;
-    answer.pointer("/sas/0/out/path_mtu").and_then(|mtu| mtu.as_u64()).ok_or("no path MTU".into())
+    answer.pointer("/static/0/out/path_mtu").and_then(|mtu| mtu.as_u64()).ok_or("no path MTU".into())
 }
 
 /// "Too big" about `quoted`, which starts with its IP header, from somebody on the wire.
@@ -325,7 +325,7 @@ fn esp_behind_one_and_two_tags_reaches_its_sa() -> Outcome<()> {
     let to = RawSocket::open(&topology.wire, "port-b", false)?;
     let opened = || -> Outcome<u64> {
         let answer = gateways[1].query(&["list-sas"])?;
-        Ok(answer.pointer("/sas/0/in/packets").and_then(|count| count.as_u64()).unwrap_or(0))
+        Ok(answer.pointer("/static/0/in/packets").and_then(|count| count.as_u64()).unwrap_or(0))
     };
     let before = opened()?;
     let stream = load(&topology)?;
