@@ -11,6 +11,7 @@
 mod command;
 mod dispatch;
 mod index;
+mod persistence;
 
 use crate::action::Action;
 use crate::clock::{Millis, Now};

@@ -38,6 +38,7 @@ mod protect;
 mod rekey;
 mod sa;
 pub mod settings;
+pub mod snapshot;
 mod state;
 mod statistics;
 pub mod traffic_selector;

@@ -99,6 +99,13 @@ impl Requests {
         Due::Retransmit(outstanding.datagrams.clone())
     }
 
+    /// Requests that go on after a restart; one that was outstanding is sent again at once.
+    pub(crate) fn resumed(next: u32, outstanding: Option<Datagrams>, now: Millis) -> Self {
+        let id = next.saturating_sub(1);
+        let resume = |datagrams| Outstanding { id, datagrams, transmissions: 0, due: now };
+        Self { next, outstanding: outstanding.map(resume) }
+    }
+
     /// The outstanding request again at once, for example from a new address.
     pub(crate) fn outstanding(&self) -> Option<&Datagrams> {
         self.outstanding.as_ref().map(|outstanding| &outstanding.datagrams)
@@ -145,6 +152,19 @@ impl Responses {
     /// The ID of the request that is expected.
     pub(crate) const fn next_id(&self) -> u32 {
         self.next
+    }
+
+    /// Requests that go on after a restart: the expected ID, and the last answer with the digest
+    /// of its request.
+    pub(crate) fn resumed(next: u32, last: Option<([u8; 32], Datagrams)>) -> Self {
+        let id = next.saturating_sub(1);
+        let last = last.map(|(digest, datagrams)| Answer { id, digest, datagrams });
+        Self { next, last }
+    }
+
+    /// The last answer with the digest of its request.
+    pub(crate) fn last(&self) -> Option<(&[u8; 32], &Datagrams)> {
+        self.last.as_ref().map(|answer| (&answer.digest, &answer.datagrams))
     }
 
     /// Where a request stands. `octets` is the datagram, or the first fragment

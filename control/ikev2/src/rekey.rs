@@ -33,8 +33,8 @@ use xswan_ike_crypto::{IkeKeys, Skeyseed};
 /// The IKE SA that the peer's rekeying has made while ours is not answered.
 #[derive(Debug)]
 pub(crate) struct Rival {
-    sa: Box<Established>,
-    lowest_nonce: Vec<u8>,
+    pub(crate) sa: Box<Established>,
+    pub(crate) lowest_nonce: Vec<u8>,
 }
 
 /// Whether everything that `old` selects is selected by `new`.
@@ -250,6 +250,25 @@ impl Established {
             self.give_way_to(ctx, rival);
         }
         Ok(())
+    }
+
+    /// Whether the peer's new IKE SA takes the place of this one: it does if there is one and
+    /// ours does not exist, or is the redundant one of the two (`lowest_nonce`).
+    pub(crate) fn yield_to_rival(
+        &mut self,
+        ctx: &mut Context<'_>,
+        lowest_nonce: Option<&[u8]>,
+    ) -> bool {
+        let Some(mut rival) = self.rival.take() else { return false };
+        let survives = lowest_nonce.is_none_or(|lowest| lowest < rival.lowest_nonce.as_slice());
+        if survives {
+            self.give_way_to(ctx, *rival);
+        } else {
+            // The peer closes it.
+            rival.sa.phase = replaced(ctx);
+            adopt(ctx, rival.sa);
+        }
+        survives
     }
 
     /// The peer's new IKE SA survives; the peer is to close this one.

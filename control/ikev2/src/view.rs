@@ -96,7 +96,7 @@ pub struct ChildSaView {
 impl State {
     /// As listings show it; `None` if nothing is left of it.
     pub(crate) fn view(&self, id: IkeId, now: Millis) -> Option<IkeSaView> {
-        match self {
+        let mut view = match self {
             Self::Established(sa) => Some(established(sa, now)),
             Self::InitRequested(state) => {
                 let (local, remote) = (state.local, state.remote);
@@ -109,7 +109,9 @@ impl State {
             | Self::HalfOpen(_)
             | Self::Authenticating(_)
             | Self::Closed => self.core().map(with_keys),
-        }
+        }?;
+        view.state = self.name();
+        Some(view)
     }
 }
 
@@ -156,7 +158,6 @@ fn with_keys(core: &SaCore) -> IkeSaView {
 fn established(sa: &Established, now: Millis) -> IkeSaView {
     let until = |at: Option<Millis>| at.map(|at| at.since(now));
     IkeSaView {
-        state: sa.name(),
         local_id: Some(sa.local_id.to_string()),
         remote_id: Some(sa.remote_id.to_string()),
         remote_eap_id: sa.remote_eap_id.as_ref().map(ToString::to_string),

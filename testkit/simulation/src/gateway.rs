@@ -91,6 +91,21 @@ impl Gateway {
         }
     }
 
+    /// The daemon is killed and starts again: what it exported is imported, the dataplane has
+    /// gone on. Operators who waited are gone.
+    ///
+    /// # Panics
+    /// If it does not take what it exported.
+    pub fn restart(&mut self, configuration: Arc<Configuration>, now: Millis) {
+        let now = Now { monotonic: now, unix_s: 1_800_000_000 + now.0 / 1000 };
+        let exported = self.engine.export(now);
+        self.engine = Engine::new(configuration);
+        let imported = self.engine.import(&exported, now).expect("a snapshot");
+        assert_eq!(imported.refused, Vec::<String>::new());
+        let installed = self.children.values().map(|child| child.install.spi_in);
+        self.host.spis = installed.chain(imported.reserved_spis).collect();
+    }
+
     /// Its address.
     #[must_use]
     pub const fn address(&self) -> IpAddr {

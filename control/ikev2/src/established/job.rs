@@ -96,12 +96,12 @@ pub(crate) enum Task {
 }
 
 /// What the request of before a restart was about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Forgotten {
     /// A Child SA with this SPI of ours.
     Child { spi_in: u32 },
-    /// An IKE SA.
-    Ike,
+    /// An IKE SA; the lowest nonce so far decides a collision.
+    Ike { lowest_nonce: Vec<u8> },
 }
 
 impl Job {
@@ -162,7 +162,7 @@ impl Task {
                 Job::Discard { spi_in }
             }
             Self::Close(close) => Job::Close(close),
-            Self::Informational | Self::Forgotten(Forgotten::Ike) => return,
+            Self::Informational | Self::Forgotten(Forgotten::Ike { .. }) => return,
         };
         job.abandon(ctx, why);
     }
@@ -185,7 +185,7 @@ impl Task {
     pub(crate) fn concerns_children(&self) -> bool {
         match self {
             Self::Child(_) | Self::Delete(_) | Self::Discard { .. } => true,
-            Self::Forgotten(forgotten) => *forgotten != Forgotten::Ike,
+            Self::Forgotten(forgotten) => matches!(forgotten, Forgotten::Child { .. }),
             Self::FollowUp(task) => task.is_child(),
             Self::Ike(_) | Self::Close(_) | Self::Informational => false,
         }
@@ -194,7 +194,7 @@ impl Task {
     /// Whether it makes another IKE SA in the place of this one.
     pub(crate) fn rekeys_ike(&self) -> bool {
         match self {
-            Self::Ike(_) | Self::Forgotten(Forgotten::Ike) => true,
+            Self::Ike(_) | Self::Forgotten(Forgotten::Ike { .. }) => true,
             Self::FollowUp(task) => !task.is_child(),
             Self::Child(_)
             | Self::Delete(_)

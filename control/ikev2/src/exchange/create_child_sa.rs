@@ -71,16 +71,20 @@ impl<'a> Offered<'a> {
             let Payload::Sa(sa) = payload else { return None };
             Some(sa.proposals.as_slice())
         })?;
-        let nonce = payloads.iter().find_map(|payload| {
-            let Payload::Nonce(nonce) = payload else { return None };
-            Some(nonce.0.as_slice())
-        })?;
-        Some(Self { sa, nonce, ke: ke_payload(payloads) })
+        Some(Self { sa, nonce: nonce_of(payloads)?, ke: ke_payload(payloads) })
     }
 
     fn is_ike(&self) -> bool {
         self.sa.first().is_some_and(|proposal| proposal.protocol == protocol::IKE)
     }
+}
+
+/// The nonce of a message.
+pub(crate) fn nonce_of(payloads: &[Payload]) -> Option<&[u8]> {
+    payloads.iter().find_map(|payload| {
+        let Payload::Nonce(nonce) = payload else { return None };
+        Some(nonce.0.as_slice())
+    })
 }
 
 fn ke_payload(payloads: &[Payload]) -> Option<&wire::KeyExchange> {

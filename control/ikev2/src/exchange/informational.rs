@@ -293,15 +293,16 @@ impl Established {
         match forgotten {
             Forgotten::Child { spi_in } if made => self.plan_first(Job::Discard { spi_in }),
             Forgotten::Child { spi_in } => ctx.host.release_spi(spi_in),
-            Forgotten::Ike => {
-                if let Some(rival) = self.rival.take() {
-                    self.give_way_to(ctx, *rival);
-                } else if made {
-                    // The peer has moved its Child SAs to an IKE SA that we have no keys of.
-                    let text = "an IKE_SA was rekeyed while the daemon restarted";
-                    self.core.event(ctx, Level::Warning, "ike-rekey-failed", text);
-                    self.plan_close(Close { restart: Restart::All, request: None });
+            Forgotten::Ike { lowest_nonce } => {
+                let theirs = crate::exchange::create_child_sa::nonce_of(&inbound.payloads);
+                let lowest = theirs.map_or(lowest_nonce.as_slice(), |nr| nr.min(&lowest_nonce));
+                if self.yield_to_rival(ctx, if made { Some(lowest) } else { None }) || !made {
+                    return After::Stays;
                 }
+                // The peer has moved its Child SAs to an IKE SA that we have no keys of.
+                let text = "an IKE_SA was rekeyed while the daemon restarted";
+                self.core.event(ctx, Level::Warning, "ike-rekey-failed", text);
+                self.plan_close(Close { restart: Restart::All, request: None });
             }
         }
         After::Stays

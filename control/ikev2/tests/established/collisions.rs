@@ -71,11 +71,14 @@ struct Wire {
     overtaking: usize,
     /// Datagrams that arrive twice, at most.
     copies: usize,
+    /// Daemons that are killed and start again, at most.
+    restarts: usize,
 }
 
-const CLEAN: Wire = Wire { losses: 0, overtaking: 0, copies: 0 };
-const LOSSY: Wire = Wire { losses: 1, overtaking: 0, copies: 0 };
-const MESSY: Wire = Wire { losses: 1, overtaking: 1, copies: 1 };
+const CLEAN: Wire = Wire { losses: 0, overtaking: 0, copies: 0, restarts: 0 };
+const LOSSY: Wire = Wire { losses: 1, overtaking: 0, copies: 0, restarts: 0 };
+const MESSY: Wire = Wire { losses: 1, overtaking: 1, copies: 1, restarts: 0 };
+const RESTARTED: Wire = Wire { restarts: 1, ..CLEAN };
 
 #[derive(Clone, Copy)]
 enum Step {
@@ -84,6 +87,7 @@ enum Step {
     Lose,
     Overtake,
     Copy,
+    Restart,
 }
 
 /// One run.
@@ -99,6 +103,7 @@ fn run(pair: &mut Pair, script: &Script, orders: &mut Orders, mut wire: Wire) {
                 (Step::Lose, waiting > 0 && wire.losses > 0),
                 (Step::Overtake, waiting > 1 && wire.overtaking > 0),
                 (Step::Copy, waiting > 0 && wire.copies > 0),
+                (Step::Restart, next != [0, 0] && wire.restarts > 0),
             ];
             options.extend(steps.iter().filter(|(_, may)| *may).map(|(step, _)| (*step, side)));
         }
@@ -122,6 +127,10 @@ fn run(pair: &mut Pair, script: &Script, orders: &mut Orders, mut wire: Wire) {
                 pair.queues[side].push_front(newest);
                 wire.overtaking -= 1;
                 pair.deliver(side);
+            }
+            Step::Restart => {
+                pair.restart(side);
+                wire.restarts -= 1;
             }
             Step::Copy => {
                 let oldest = pair.queues[side].front().cloned().unwrap();
@@ -259,6 +268,54 @@ fn rek_09_rekeying_meets_the_end_of_the_ike_sa() {
                 } else {
                     pair.assert_at_rest(1)
                 }
+                if !orders.advance() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ctl_04_a_daemon_restarts_while_children_are_rekeyed() {
+    for script in [
+        [vec![rekey_child as fn() -> Input], vec![]],
+        [vec![rekey_child], vec![rekey_child]],
+    ] {
+        every_order(&script, RESTARTED, 2, one_pair_left);
+        some_orders(&script, Wire { restarts: 2, ..MESSY }, 200, one_pair_left);
+    }
+}
+
+#[test]
+fn ctl_04_a_daemon_restarts_while_a_child_is_closed() {
+    for wire in [RESTARTED, Wire { restarts: 1, ..LOSSY }] {
+        let script: Script = [vec![rekey_child, terminate_child], vec![terminate_child]];
+        for seed in 0..300 {
+            let mut orders = Orders::Chance { random: Seeded::new(seed), left: 1 };
+            let mut pair = Pair::up(seed % 4, |_, _| {});
+            run(&mut pair, &script, &mut orders, wire);
+            pair.run_for(400_000);
+            pair.assert_at_rest(pair.gateways[0].children.len());
+        }
+    }
+}
+
+/// The private values of a key exchange do not survive, so an IKE SA whose rekeying was on its
+/// way may have to be made anew: not without a gap, but without anything left over.
+#[test]
+fn ctl_04_a_daemon_restarts_while_the_ike_sa_is_rekeyed() {
+    for script in [
+        [vec![rekey_ike as fn() -> Input], vec![]],
+        [vec![rekey_ike], vec![rekey_ike]],
+    ] {
+        for seed in 0..2 {
+            let mut orders = Orders::every();
+            loop {
+                let mut pair = Pair::up(seed, |_, connection| connection.dpd_delay_ms = 10_000);
+                run(&mut pair, &script, &mut orders, RESTARTED);
+                pair.run_for(800_000);
+                pair.assert_at_rest(1);
                 if !orders.advance() {
                     break;
                 }

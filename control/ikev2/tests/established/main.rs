@@ -5,3 +5,4 @@ mod informational;
 mod liveness;
 mod pair;
 mod rekeying;
+mod snapshot;

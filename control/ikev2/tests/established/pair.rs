@@ -18,6 +18,7 @@ pub struct Pair {
     pub queues: [VecDeque<Packet>; 2],
     /// Whether every step is checked for traffic that would be lost.
     pub strict: bool,
+    configurations: [Arc<Configuration>; 2],
     /// Messages that went out, by sender, since they were last looked at.
     pub sent: [usize; 2],
 }
@@ -33,7 +34,7 @@ impl Pair {
         change: impl Fn(usize, &mut ConnectionPolicy),
         settings: impl Fn(&mut Configuration),
     ) -> Self {
-        let gateway = |number: usize| {
+        let configuration = |number: usize| {
             let mut connection = policies::connection(number);
             if number == 1 {
                 // Either side may have to start again.
@@ -44,11 +45,13 @@ impl Pair {
             change(number, &mut connection);
             let mut configuration = policies::configuration(connection);
             settings(&mut configuration);
-            Gateway::new(
-                policies::ADDRESSES[number],
-                Arc::new(configuration),
-                seed * 1_000 + number as u64,
-            )
+            Arc::new(configuration)
+        };
+        let configurations = [configuration(0), configuration(1)];
+        let gateway = |number: usize| {
+            let configuration = Arc::clone(&configurations[number]);
+            let seed = seed * 1_000 + number as u64;
+            Gateway::new(policies::ADDRESSES[number], configuration, seed)
         };
         Self {
             gateways: [gateway(0), gateway(1)],
@@ -56,7 +59,14 @@ impl Pair {
             queues: [VecDeque::new(), VecDeque::new()],
             strict: false,
             sent: [0; 2],
+            configurations: configurations.clone(),
         }
+    }
+
+    /// The daemon of a gateway is killed and starts again.
+    pub fn restart(&mut self, gateway: usize) {
+        let configuration = Arc::clone(&self.configurations[gateway]);
+        self.gateways[gateway].restart(configuration, self.now);
     }
 
     /// With the connection and its child `net` up.

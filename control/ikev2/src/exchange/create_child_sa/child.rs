@@ -61,11 +61,6 @@ impl ChildTask {
     pub(crate) const fn spi_in(&self) -> u32 {
         self.offer.spi_in
     }
-
-    /// The child that it is to replace.
-    pub(crate) const fn replaces(&self) -> Option<ChildId> {
-        self.offer.replaces
-    }
 }
 
 impl Established {

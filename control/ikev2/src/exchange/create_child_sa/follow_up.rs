@@ -63,6 +63,19 @@ impl FollowUpTask {
         matches!(self.purpose, Purpose::Child(..))
     }
 
+    /// The lower one of the nonces.
+    pub(crate) fn lowest_nonce(&self) -> &[u8] {
+        self.material.lowest_nonce()
+    }
+
+    /// Our SPI, if it is for a Child SA.
+    pub(crate) const fn spi_in(&self) -> Option<u32> {
+        match &self.purpose {
+            Purpose::Child(_, negotiated) => Some(negotiated.spi_in),
+            Purpose::Ike(..) => None,
+        }
+    }
+
     /// Who waits for the rekeying of the IKE SA.
     pub(crate) const fn ike_request(&self) -> Option<RequestId> {
         match &self.purpose {

@@ -28,6 +28,13 @@ pub(crate) struct IkeTask {
     restarts: u32,
 }
 
+impl IkeTask {
+    /// Our nonce.
+    pub(crate) fn nonce(&self) -> &[u8] {
+        &self.nonce
+    }
+}
+
 /// What both sides agreed on for the next IKE SA.
 #[derive(Clone, Debug)]
 pub(crate) struct IkeAgreement {
