@@ -109,12 +109,7 @@ pub(super) fn read(
 
 /// A child goes on. One that was being rekeyed starts over when the old request is answered; one
 /// that is not configured any more is closed.
-pub(super) fn put_back(
-    sa: &mut Established,
-    child: Child,
-    now: Millis,
-    imported: &mut Imported,
-) {
+pub(super) fn put_back(sa: &mut Established, child: Child, now: Millis, imported: &mut Imported) {
     match child {
         Child::Known(mut child) => {
             if child.state == ChildState::Rekeying {

@@ -19,7 +19,8 @@ impl Writer {
     pub(super) fn raw(&mut self, octets: &[u8]) {
         let needed = self.0.len() + octets.len();
         if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two().max(4096)));
+            let mut larger =
+                Zeroizing::new(Vec::with_capacity(needed.next_power_of_two().max(4096)));
             larger.extend_from_slice(&self.0);
             self.0 = larger;
         }

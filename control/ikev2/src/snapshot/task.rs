@@ -5,9 +5,7 @@
 use super::SnapshotError;
 use super::octets::{Reader, Writer};
 use crate::action::RemoveReason;
-use crate::established::job::{
-    Close, DeleteChildren, Forgotten, Job, Planned, Restart, Task,
-};
+use crate::established::job::{Close, DeleteChildren, Forgotten, Job, Planned, Restart, Task};
 use crate::established::{Established, Wanted};
 use crate::input::ChildId;
 use crate::policy::ConnectionPolicy;

@@ -278,10 +278,9 @@ fn rek_09_rekeying_meets_the_end_of_the_ike_sa() {
 
 #[test]
 fn ctl_04_a_daemon_restarts_while_children_are_rekeyed() {
-    for script in [
-        [vec![rekey_child as fn() -> Input], vec![]],
-        [vec![rekey_child], vec![rekey_child]],
-    ] {
+    for script in
+        [[vec![rekey_child as fn() -> Input], vec![]], [vec![rekey_child], vec![rekey_child]]]
+    {
         every_order(&script, RESTARTED, 2, one_pair_left);
         some_orders(&script, Wire { restarts: 2, ..MESSY }, 200, one_pair_left);
     }
@@ -305,10 +304,7 @@ fn ctl_04_a_daemon_restarts_while_a_child_is_closed() {
 /// way may have to be made anew: not without a gap, but without anything left over.
 #[test]
 fn ctl_04_a_daemon_restarts_while_the_ike_sa_is_rekeyed() {
-    for script in [
-        [vec![rekey_ike as fn() -> Input], vec![]],
-        [vec![rekey_ike], vec![rekey_ike]],
-    ] {
+    for script in [[vec![rekey_ike as fn() -> Input], vec![]], [vec![rekey_ike], vec![rekey_ike]]] {
         for seed in 0..2 {
             let mut orders = Orders::every();
             loop {

@@ -139,7 +139,7 @@ fn a_packet_that_asks_again_brings_up_one_child() {
             Input::Initiate {
                 connection: Some("peer".into()),
                 child: Some("dmz".into()),
-                packet: Some(packet.clone()),
+                packet: Some(packet),
                 request: None,
             },
         );

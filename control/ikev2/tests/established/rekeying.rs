@@ -204,7 +204,7 @@ fn additional_key_exchanges_follow_create_child_sa() {
 
 #[test]
 fn a_childless_start_makes_its_child_afterwards() {
-    let mut pair = Pair::up(6, |_, connection| connection.childless = Childless::Force);
+    let pair = Pair::up(6, |_, connection| connection.childless = Childless::Force);
     pair.assert_at_rest(1);
     assert_eq!(pair.ike_sas(0)[0].children[0].esp, "AES_GCM_16-128/CURVE_25519/ESN");
 }
