@@ -10,13 +10,14 @@ use crate::install::{Beside, Installed, Report, reconcile_beside};
 use crate::prefixes::Prefixes;
 use crate::steering::{self, Steering};
 use crate::wanted::Wanted;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use xswan_config::Config;
 use xswan_ikev2::ChildId;
 use xswan_ikev2::action::ChildInstall;
-use xswan_sa_api::{DoorbellSender, PolicyRow, Ring, SharedMaps};
+use xswan_sa_api::{DoorbellSender, PolicyRow, Ring, SharedMaps, SteerPrefix};
+use xswan_steer::abi::PrefixValue;
 
 /// The maps and what ought to be in them.
 #[derive(Debug)]
@@ -201,6 +202,12 @@ impl Tables {
             }
             self.outers.remove(&address);
         }
+    }
+
+    /// What the steering prefixes ought to be.
+    #[must_use]
+    pub fn prefixes(&self) -> &BTreeMap<SteerPrefix, PrefixValue> {
+        self.prefixes.values()
     }
 
     /// How many rows of policies there are, for how often they are written.
