@@ -60,8 +60,12 @@ pub struct Gateway {
     pub answers: BTreeMap<u64, Result<u32, String>>,
     /// Lines of the log.
     pub log: Vec<String>,
-    /// Virtual addresses.
-    pub addresses: BTreeSet<IpAddr>,
+    /// Virtual addresses, and how many IKE SAs each is from.
+    pub addresses: BTreeMap<IpAddr, u32>,
+    /// How far its monotonic clock has leapt ahead of the world's.
+    pub clock_ahead_ms: u64,
+    /// How far its wall clock was set forward, or back.
+    pub wall_offset_s: i64,
     requests: u64,
 }
 
@@ -86,7 +90,9 @@ impl Gateway {
             children: BTreeMap::new(),
             answers: BTreeMap::new(),
             log: Vec::new(),
-            addresses: BTreeSet::new(),
+            addresses: BTreeMap::new(),
+            clock_ahead_ms: 0,
+            wall_offset_s: 0,
             requests: 0,
         }
     }
@@ -118,6 +124,24 @@ impl Gateway {
         RequestId(self.requests)
     }
 
+    /// How many questions operators have asked.
+    #[must_use]
+    pub const fn asked(&self) -> u64 {
+        self.requests
+    }
+
+    /// When it wants to be woken, by the world's clock.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        self.engine.deadline().map(|at| Millis(at.0.saturating_sub(self.clock_ahead_ms)))
+    }
+
+    /// Its own clock, at a moment of the world's.
+    #[must_use]
+    pub const fn clock(&self, now: Millis) -> Millis {
+        Millis(now.0 + self.clock_ahead_ms)
+    }
+
     /// SPIs that are reserved or in use.
     #[must_use]
     pub fn spis(&self) -> &BTreeSet<u32> {
@@ -129,7 +153,8 @@ impl Gateway {
     /// # Panics
     /// If the core asks for what cannot be: that is what it is tested for.
     pub fn handle(&mut self, input: Input, now: Millis) -> Vec<Datagram> {
-        let now = Now { monotonic: now, unix_s: 1_800_000_000 + now.0 / 1000 };
+        let wall = (1_800_000_000 + now.0 / 1000).saturating_add_signed(self.wall_offset_s);
+        let now = Now { monotonic: self.clock(now), unix_s: wall };
         self.engine.handle(input, now, &mut self.host);
         let mut sent = Vec::new();
         while let Some(action) = self.engine.next_action() {
@@ -138,7 +163,12 @@ impl Gateway {
                     assert!(!octets.is_empty(), "an empty message");
                     sent.push(Datagram { from: local, to: remote, octets });
                 }
-                Action::Keepalive { .. } | Action::MoveChild { .. } => {}
+                Action::Keepalive { .. } => {}
+                Action::MoveChild { child, local, remote, encap } => {
+                    let moved = self.children.get_mut(&child).expect("a Child SA to be moved");
+                    let install = &mut moved.install;
+                    (install.local, install.remote, install.encap) = (local, remote, encap);
+                }
                 Action::InstallChild(install) => self.install(*install),
                 Action::SwitchOutbound { child } => self.switch(child),
                 Action::RemoveChild { child, .. } => {
@@ -147,10 +177,14 @@ impl Gateway {
                     assert!(self.host.spis.remove(&removed.install.spi_in), "its SPI was reserved");
                 }
                 Action::AddVirtualIp { address, .. } => {
-                    self.addresses.insert(address);
+                    *self.addresses.entry(address).or_default() += 1;
                 }
                 Action::RemoveVirtualIp { address, .. } => {
-                    self.addresses.remove(&address);
+                    let count = self.addresses.get_mut(&address).expect("an address of ours");
+                    *count -= 1;
+                    if *count == 0 {
+                        self.addresses.remove(&address);
+                    }
                 }
                 Action::Done { request, result } => {
                     let earlier = self.answers.insert(request.0, result);

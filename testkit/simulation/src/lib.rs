@@ -18,5 +18,5 @@ mod seeded;
 
 pub use clients::{Clients, Tally};
 pub use gateway::{Gateway, InstalledChild};
-pub use network::{Disturbance, Network};
+pub use network::{Disturbance, Network, Traffic};
 pub use seeded::Seeded;

@@ -1,0 +1,96 @@
+//! Two cores, a bad wire, hasty operators, and what must hold whatever happens.
+//!
+//! A run is a function of its seed: configuration, commands, losses and entropy. The ordinary
+//! test run makes [`RUNS`] of them; `XSWAN_MODEL_RUNS` makes more, `XSWAN_MODEL_SEED` only the one
+//! with that seed, with both logs.
+
+mod invariants;
+mod scenario;
+mod world;
+
+use scenario::Scenario;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::World;
+
+/// Runs of all parts together, if the environment does not say otherwise.
+const RUNS: u64 = 2_000;
+/// The runs are cut into so many tests, which the harness may run side by side.
+const PARTS: u64 = 4;
+/// Of so many runs that failed the first line is shown.
+const MAX_SHOWN: usize = 50;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Both logs, cut to what fits on a screen.
+fn logs(world: &World) -> String {
+    let log = |number: usize| {
+        let log = &world.network.gateways[number].log;
+        let from = log.len().saturating_sub(60);
+        log[from..].join("\n  ")
+    };
+    format!("gwa:\n  {}\ngwb:\n  {}", log(0), log(1))
+}
+
+/// One run. Returns a digest of every datagram that was sent.
+fn run(seed: u64) -> Result<u64, String> {
+    let scenario = Scenario::new(seed);
+    let mut world = World::new(&scenario, seed);
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.live(&scenario)));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(text.unwrap_or_else(|| "a panic".into()))
+    });
+    let tell = |why: String| format!("XSWAN_MODEL_SEED={seed}: {why}\n{scenario:?}\n{}", logs(&world));
+    outcome.map_err(tell).map(|()| world.network.digest())
+}
+
+fn runs(part: u64) {
+    if let Some(seed) = number("XSWAN_MODEL_SEED") {
+        if seed % PARTS == part {
+            let outcome = run(seed);
+            assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+        }
+        return;
+    }
+    let first = number("XSWAN_MODEL_FIRST").unwrap_or(0);
+    let end = first + number("XSWAN_MODEL_RUNS").unwrap_or(RUNS);
+    let mut failed = Vec::new();
+    for seed in (first..end).filter(|seed| seed % PARTS == part) {
+        failed.extend(run(seed).err());
+    }
+    let lines = failed.iter().filter_map(|why| why.lines().next());
+    let lines: Vec<&str> = lines.take(MAX_SHOWN).collect();
+    if let Some(first) = failed.first() {
+        panic!("{first}\n{} runs failed:\n{}", failed.len(), lines.join("\n"));
+    }
+}
+
+#[test]
+fn rek_16_two_cores_agree_in_the_end_first_part() {
+    runs(0);
+}
+
+#[test]
+fn rek_16_two_cores_agree_in_the_end_second_part() {
+    runs(1);
+}
+
+#[test]
+fn rek_16_two_cores_agree_in_the_end_third_part() {
+    runs(2);
+}
+
+#[test]
+fn rek_16_two_cores_agree_in_the_end_fourth_part() {
+    runs(3);
+}
+
+#[test]
+fn a_run_is_a_function_of_its_seed() {
+    for seed in [1, 2, 3, 4] {
+        assert_eq!(run(seed), run(seed));
+    }
+}
