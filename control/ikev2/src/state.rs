@@ -197,14 +197,7 @@ impl State {
             }
             _ => return None,
         };
-        let waits = request.is_none() || goal.request.is_none();
-        if waits {
-            if !goal.children.iter().any(|name| name == child) {
-                goal.children.push(child.to_owned());
-            }
-            goal.request = goal.request.or(request);
-        }
-        Some(waits)
+        Some(goal.join(child, request))
     }
 
     /// Whether it is between these identities.

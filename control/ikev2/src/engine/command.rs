@@ -103,6 +103,10 @@ impl Engine {
             return;
         };
         let old = replaces.and_then(|id| self.sas.get(&id));
+        if child.is_none() && replaces.is_some() && !old.is_some_and(State::is_established) {
+            self.done(request, Err("the IKE_SA that was to be replaced is gone".into()));
+            return;
+        }
         let mut children: Vec<String> = match old {
             Some(State::Established(old)) => old.child_names(),
             _ => Vec::new(),
@@ -126,7 +130,7 @@ impl Engine {
         }
         let initial_contact =
             replaces.is_none() && self.established_for(&connection.name).is_none();
-        let goal = Goal { children, packet: None, replaces, failures, request, initial_contact };
+        let goal = Goal { children, replaces, failures, request, initial_contact, ..Goal::default() };
         self.start(now, host, connection, goal);
     }
 

@@ -72,10 +72,36 @@ pub(crate) struct Goal {
     pub(crate) replaces: Option<IkeId>,
     /// Failures in a row before this attempt.
     pub(crate) failures: u32,
-    /// Who waits.
+    /// Who waits: for the first child, or for the IKE SA if there is none.
     pub(crate) request: Option<RequestId>,
+    /// Who waits for another child.
+    pub(crate) waiting: Vec<(String, RequestId)>,
     /// We have no other IKE SA with this peer (RFC 7296 section 2.4).
     pub(crate) initial_contact: bool,
+}
+
+impl Goal {
+    /// One more child is wanted. False: somebody waits for that one already, and the new one
+    /// who would wait will not be told.
+    pub(crate) fn join(&mut self, child: &str, request: Option<RequestId>) -> bool {
+        let first = self.children.first().is_none_or(|name| name == child);
+        let waited_for = (first && self.request.is_some())
+            || self.waiting.iter().any(|(name, _)| name == child);
+        if request.is_some() && waited_for && self.children.iter().any(|name| name == child) {
+            return false;
+        }
+        if !self.children.iter().any(|name| name == child) {
+            self.children.push(child.to_owned());
+        }
+        self.waiting.extend(request.map(|request| (child.to_owned(), request)));
+        true
+    }
+
+    /// Who waits for a child, besides [`Self::request`].
+    pub(crate) fn waits_for(&mut self, child: &str) -> Option<RequestId> {
+        let position = self.waiting.iter().position(|(name, _)| name == child)?;
+        Some(self.waiting.remove(position).1)
+    }
 }
 
 /// What IKE_AUTH needs of IKE_SA_INIT.
@@ -117,26 +143,33 @@ pub(crate) fn fail(
     goal: Goal,
     why: &str,
 ) {
-    if goal.request.is_some() {
-        ctx.done(goal.request, Err(why.to_owned()));
-        return;
+    let Goal { mut children, replaces, request, waiting, .. } = goal;
+    ctx.done(request, Err(why.to_owned()));
+    if request.is_some() && !children.is_empty() {
+        children.remove(0);
     }
-    // Nobody waits: it came up by itself, and goes on trying with growing pauses.
+    for (child, request) in waiting {
+        children.retain(|name| *name != child);
+        ctx.done(Some(request), Err(why.to_owned()));
+    }
+    // For what nobody waits, it came up by itself, and goes on trying with growing pauses.
     let pause = 1_000_u64.saturating_mul(1 << goal.failures.min(6));
     let jitter = ctx.jitter(pause / 4);
     let at = ctx.millis().plus(pause + jitter);
-    let wanted =
-        |name: &&String| connection.child(name).is_some_and(|child| child.start_action.starts());
-    let child = goal.children.iter().find(wanted).cloned();
-    if child.is_some() || goal.replaces.is_some() {
-        ctx.wishes.push(Wish::Initiate {
-            connection: Arc::clone(connection),
-            child,
-            replaces: goal.replaces,
-            at,
-            failures: goal.failures + 1,
-            request: None,
-        });
+    let starts =
+        |name: &String| connection.child(name).is_some_and(|child| child.start_action.starts());
+    children.retain(starts);
+    let replaces = replaces.filter(|_| request.is_none());
+    let mut again = |child: Option<String>, replaces: Option<IkeId>| {
+        let (connection, failures) = (Arc::clone(connection), goal.failures + 1);
+        let request = None;
+        let wish = Wish::Initiate { connection, child, replaces, at, failures, request };
+        ctx.wishes.push(wish);
+    };
+    match replaces {
+        // What the old one has is asked for again.
+        Some(_) => again(None, replaces),
+        None => children.into_iter().for_each(|child| again(Some(child), None)),
     }
 }
 

@@ -23,12 +23,17 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Lines of each log that are shown of a run that failed.
+const SHOWN_LINES: usize = 80;
+
 /// Both logs, cut to what fits on a screen.
 fn logs(world: &World) -> String {
     let log = |number: usize| {
-        let log = &world.network.gateways[number].log;
-        let from = log.len().saturating_sub(60);
-        log[from..].join("\n  ")
+        let log = world.network.gateways[number].log.iter();
+        let lines: Vec<_> = log.filter(|line| *line != "sending DPD request").collect();
+        let from = lines.len().saturating_sub(SHOWN_LINES);
+        let lines: Vec<&str> = lines[from..].iter().map(|line| line.as_str()).collect();
+        lines.join("\n  ")
     };
     format!("gwa:\n  {}\ngwb:\n  {}", log(0), log(1))
 }

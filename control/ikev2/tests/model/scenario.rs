@@ -102,7 +102,9 @@ impl Scenario {
             ike_lifetime: [0; 2].map(|_| lifetime(random, 5_000, 40_000, wild)),
             child_lifetime: [0; 2].map(|_| lifetime(random, 3_000, 20_000, wild)),
             reauth_ms: [0; 2].map(|_| if wild { one_of(random, &[0, 0, 0, 15_000]) } else { 0 }),
-            dpd_delay_ms: [0; 2].map(|_| one_of(random, &[0, 2_000, 10_000])),
+            // Without, who misses a forced end never learns of it.
+            dpd_delay_ms: [0; 2]
+                .map(|_| one_of(random, if wild { &[2_000, 10_000] } else { &[0, 2_000] })),
             dpd_action: if wild { one_of(random, &actions) } else { StartAction::None },
             close_action: if wild { one_of(random, &actions) } else { StartAction::None },
             vip: random.permille(200),

@@ -447,14 +447,21 @@ impl AuthRequested {
         };
         let lifetime = notify(&inbound.payloads, NotifyType::AUTH_LIFETIME);
         let lifetime = lifetime.and_then(|notify| <[u8; 4]>::try_from(notify.data.as_slice()).ok());
+        let offered = child.is_some() || failure.is_some();
+        let name = self.goal.children.first().filter(|_| offered).cloned();
+        let also = name.and_then(|name| self.goal.waits_for(&name));
         let request = match failure {
             Some(why) => {
                 let text = format!("failed to establish CHILD_SA, keeping IKE_SA: {why}");
                 self.core.event(ctx, Level::Warning, "child-failed", text.clone());
+                ctx.done(also, Err(text.clone()));
                 ctx.done(self.goal.request.take(), Err(text));
                 None
             }
-            None => self.goal.request.take(),
+            None => {
+                ctx.done(also, Ok(1));
+                self.goal.request.take()
+            }
         };
         if let Some(old) = self.goal.replaces {
             ctx.wishes.push(Wish::Close(old));
@@ -464,15 +471,21 @@ impl AuthRequested {
             .pending_children
             .iter()
             .filter_map(|name| self.core.connection.child(name).cloned())
-            .map(|policy| Wanted { policy, packet: None, request: None })
+            .map(|policy| Wanted { request: self.goal.waits_for(&policy.name), policy, packet: None })
             .collect();
         // An operator who waits, waits for the child he named.
         let mut request = request;
         if let Some(first) = wanted.first_mut().filter(|_| child.is_none()) {
-            first.request = request.take();
+            if let Some(request) = request.take() {
+                let also = first.request.replace(request);
+                ctx.done(also, Ok(1));
+            }
             first.packet = self.goal.packet.take();
         }
         ctx.done(request, Ok(1));
+        for (child, request) in std::mem::take(&mut self.goal.waiting) {
+            ctx.done(Some(request), Err(format!("{child} is not configured any more")));
+        }
         let params = Params {
             local_id: self.own,
             remote_id,

@@ -174,7 +174,7 @@ impl InitRequested {
             }
             Due::Dead => {
                 let endless = self.connection.keying_tries == 0;
-                let waited_for = self.goal.request.is_some();
+                let waited_for = self.goal.request.is_some() || !self.goal.waiting.is_empty();
                 if self.last_error.is_none()
                     && !waited_for
                     && (endless || self.tries < self.connection.keying_tries)
