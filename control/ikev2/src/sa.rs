@@ -161,16 +161,49 @@ pub(crate) struct SaCore {
     pub(crate) inbound: SkCipher,
     pub(crate) requests: Requests,
     pub(crate) responses: Responses,
-    /// Fragments of the message with this ID and direction.
-    pub(crate) reassembly: (Option<(u32, bool)>, Reassembly),
-    /// The first of them, as it came.
-    pub(crate) first_fragment: Vec<u8>,
+    /// Fragments of the peer's request.
+    pub(crate) request_fragments: Fragments,
+    /// Fragments of the response to ours. Both may arrive mixed with each other.
+    pub(crate) response_fragments: Fragments,
     pub(crate) peer: PeerFeatures,
     pub(crate) created: Millis,
     /// When the peer last proved that it is there.
     pub(crate) last_inbound: Millis,
     /// When something last left for the peer, for keepalives.
     pub(crate) last_outbound: Millis,
+}
+
+/// A message that arrives in fragments, each authenticated.
+#[derive(Debug, Default)]
+pub(crate) struct Fragments {
+    message_id: Option<u32>,
+    reassembly: Reassembly,
+    /// The first one, as it came.
+    first: Vec<u8>,
+}
+
+impl Fragments {
+    /// One more fragment. When all are there: type of the first payload, content, and the first
+    /// datagram.
+    pub(crate) fn insert(
+        &mut self,
+        message_id: u32,
+        (fragment, total): (u16, u16),
+        kind: PayloadType,
+        plaintext: Vec<u8>,
+        octets: Vec<u8>,
+    ) -> Option<(PayloadType, Vec<u8>, Vec<u8>)> {
+        if self.message_id != Some(message_id) {
+            self.message_id = Some(message_id);
+            self.reassembly.clear();
+        }
+        if fragment == 1 {
+            self.first = octets;
+        }
+        let whole = self.reassembly.insert(fragment, total, kind, plaintext).ok()??;
+        self.message_id = None;
+        Some((whole.first, whole.content.to_vec(), std::mem::take(&mut self.first)))
+    }
 }
 
 /// A message of the peer, authenticated and complete.

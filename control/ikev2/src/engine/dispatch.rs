@@ -256,22 +256,15 @@ impl Engine {
         let (first, plaintext, octets) = match encrypted.protection {
             Protection::Sk => (encrypted.inner_first, plaintext, octets),
             Protection::Skf { fragment, total } => {
-                let key = Some((header.message_id, header.flags.response));
-                if core.reassembly.0 != key {
-                    core.reassembly.0 = key;
-                    core.reassembly.1.clear();
-                }
-                if fragment == 1 {
-                    core.first_fragment = octets;
-                }
-                let first = encrypted.inner_first;
-                let Ok(Some(whole)) = core.reassembly.1.insert(fragment, total, first, plaintext)
-                else {
-                    return;
+                let fragments = if header.flags.response {
+                    &mut core.response_fragments
+                } else {
+                    &mut core.request_fragments
                 };
-                core.reassembly.0 = None;
-                let octets = std::mem::take(&mut core.first_fragment);
-                (whole.first, whole.content.to_vec(), octets)
+                let (id, first) = (header.message_id, encrypted.inner_first);
+                let whole = fragments.insert(id, (fragment, total), first, plaintext, octets);
+                let Some(whole) = whole else { return };
+                whole
             }
         };
         self.complete(now, host, id, header, first, plaintext, octets, local, remote);

@@ -31,14 +31,13 @@ use crate::clock::Millis;
 use crate::cookie::{Claim, Cookies};
 use crate::event::{Event, Level};
 use crate::exchange::{ike_auth, ike_intermediate};
-use crate::fragmentation::Reassembly;
 use crate::input::{IkeId, RequestId};
 use crate::message_id::{Due, Requests, Responses};
 use crate::nat;
 use crate::policy::{AddressPattern, ConnectionPolicy, Fragmentation};
 use crate::proposal::{self, Choice, kind, protocol};
 use crate::protect::emit;
-use crate::sa::{Context, Inbound, PeerFeatures, SaCore, Wish, notify};
+use crate::sa::{Context, Fragments, Inbound, PeerFeatures, SaCore, Wish, notify};
 use crate::state::State;
 use crate::wire::{
     ExchangeType, Flags, Header, KeyExchange as KeyExchangeData, Message, Nonce, Notify,
@@ -327,8 +326,8 @@ fn new_core(
         inbound,
         requests,
         responses,
-        reassembly: (None, Reassembly::default()),
-        first_fragment: Vec::new(),
+        request_fragments: Fragments::default(),
+        response_fragments: Fragments::default(),
         peer: parts.features,
         created: ctx.now.monotonic,
         last_inbound: ctx.now.monotonic,
