@@ -28,8 +28,8 @@ use crate::policy::{ChildPolicy, StartAction};
 use crate::rekey::Rival;
 use crate::sa::{Context, Inbound, SaCore, Wish};
 use crate::state::State;
-use crate::wire::{ExchangeType, TrafficSelector};
-use job::{Job, Planned, Task};
+use crate::wire::{ExchangeType, Payload, TrafficSelector};
+use job::{DeleteChildren, Job, Planned, Task};
 use lifetime::Lifetimes;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -352,7 +352,13 @@ impl Established {
             Job::Close(close) => Some(self.start_close(ctx, close)),
             Job::Notify(payloads) => {
                 self.core.request(ctx, ExchangeType::INFORMATIONAL, &payloads);
-                Some(Task::Informational)
+                if !payloads.iter().any(|payload| matches!(payload, Payload::Delete(_))) {
+                    return Some(Task::Informational);
+                }
+                // Ours are gone already, but the IKE SA must not be replaced before the peer's are:
+                // the peer would look for them in the wrong one (RFC 7296 section 2.25.2).
+                let (children, reason) = (Vec::new(), RemoveReason::Deleted);
+                Some(Task::Delete(DeleteChildren { children, reason, request: None }))
             }
         }
     }

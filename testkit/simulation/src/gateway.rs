@@ -60,6 +60,8 @@ pub struct Gateway {
     pub answers: BTreeMap<u64, Result<u32, String>>,
     /// Lines of the log.
     pub log: Vec<String>,
+    /// When each was written, by the world's clock.
+    pub log_times: Vec<Millis>,
     /// Virtual addresses, and how many IKE SAs each is from.
     pub addresses: BTreeMap<IpAddr, u32>,
     /// How far its monotonic clock has leapt ahead of the world's.
@@ -90,6 +92,7 @@ impl Gateway {
             children: BTreeMap::new(),
             answers: BTreeMap::new(),
             log: Vec::new(),
+            log_times: Vec::new(),
             addresses: BTreeMap::new(),
             clock_ahead_ms: 0,
             wall_offset_s: 0,
@@ -153,6 +156,7 @@ impl Gateway {
     /// # Panics
     /// If the core asks for what cannot be: that is what it is tested for.
     pub fn handle(&mut self, input: Input, now: Millis) -> Vec<Datagram> {
+        let world = now;
         let wall = (1_800_000_000 + now.0 / 1000).saturating_add_signed(self.wall_offset_s);
         let now = Now { monotonic: self.clock(now), unix_s: wall };
         self.engine.handle(input, now, &mut self.host);
@@ -190,7 +194,10 @@ impl Gateway {
                     let earlier = self.answers.insert(request.0, result);
                     assert!(earlier.is_none(), "a question is answered twice");
                 }
-                Action::Event(event) => self.log.push(event.text),
+                Action::Event(event) => {
+                    self.log.push(event.text);
+                    self.log_times.push(world);
+                }
             }
         }
         sent

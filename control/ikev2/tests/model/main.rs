@@ -2,7 +2,7 @@
 //!
 //! A run is a function of its seed: configuration, commands, losses and entropy. The ordinary
 //! test run makes [`RUNS`] of them; `XSWAN_MODEL_RUNS` makes more, `XSWAN_MODEL_SEED` only the one
-//! with that seed, with both logs.
+//! with that seed, with both logs (`XSWAN_MODEL_LINES`: more of them).
 
 mod invariants;
 mod scenario;
@@ -24,18 +24,27 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Lines of each log that are shown of a run that failed.
-const SHOWN_LINES: usize = 80;
+const SHOWN_LINES: usize = 120;
 
-/// Both logs, cut to what fits on a screen.
+/// Both logs in the order of time, the second one's lines indented; cut to the end.
 fn logs(world: &World) -> String {
-    let log = |number: usize| {
-        let log = world.network.gateways[number].log.iter();
-        let lines: Vec<_> = log.filter(|line| *line != "sending DPD request").collect();
-        let from = lines.len().saturating_sub(SHOWN_LINES);
-        let lines: Vec<&str> = lines[from..].iter().map(|line| line.as_str()).collect();
-        lines.join("\n  ")
-    };
-    format!("gwa:\n  {}\ngwb:\n  {}", log(0), log(1))
+    let mut lines = Vec::new();
+    for (number, gateway) in world.network.gateways.iter().enumerate() {
+        for (at, line) in gateway.log_times.iter().zip(&gateway.log) {
+            let indent = [" ", "                              "][number];
+            lines.push((*at, number, format!("{:>8}{indent}{line}", at.0)));
+        }
+    }
+    lines.retain(|(_, _, line)| !line.ends_with("sending DPD request"));
+    // Of one gateway and moment, lines stay in their order.
+    lines.sort_by_key(|(at, number, _)| (*at, *number));
+    let from = lines.len().saturating_sub(shown_lines());
+    let lines: Vec<String> = lines.drain(from..).map(|(_, _, line)| line).collect();
+    lines.join("\n")
+}
+
+fn shown_lines() -> usize {
+    number("XSWAN_MODEL_LINES").and_then(|lines| lines.try_into().ok()).unwrap_or(SHOWN_LINES)
 }
 
 /// One run. Returns a digest of every datagram that was sent.

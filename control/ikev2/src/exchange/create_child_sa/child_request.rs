@@ -4,6 +4,7 @@ use super::{
     FollowUp, Material, NONCE_LEN, Offered, Refused, allows_method, invalid_ke, nonce, respond,
 };
 use crate::child::{self, ChildRefusal, ChildSa, ChildState, NegotiatedChild};
+use crate::established::job::Task;
 use crate::established::{Established, Phase};
 use crate::input::ChildId;
 use crate::policy::{ChildPolicy, SelectorTemplate};
@@ -109,11 +110,12 @@ impl Established {
             return Err(not_found("it is not about ESP"));
         }
         let spi = notify.child_spi().ok_or_else(|| not_found("the SPI has a wrong length"))?;
-        let child = self
-            .children
-            .iter()
-            .find(|child| child.spi_out == spi)
-            .ok_or_else(|| not_found("there is no such CHILD_SA"))?;
+        let Some(child) = self.children.iter().find(|child| child.spi_out == spi) else {
+            // It may be the one whose answer we still wait for.
+            let coming = self.task.as_ref().is_some_and(Task::makes_child);
+            let text = "there is no such CHILD_SA";
+            return Err(if coming { Refused::busy(text) } else { not_found(text) });
+        };
         match child.state {
             ChildState::Replaced { .. } => Err(not_found("the CHILD_SA is closed")),
             ChildState::Deleting => Err(Refused::busy("the CHILD_SA is being closed")),
