@@ -101,8 +101,11 @@ impl Control {
         };
         let expired = HashSet::new();
         let mut control = Self { source, config, tables, ike, events, expired, reloads: 0 };
+        // What is not adopted is taken away with the next step.
+        let lost = control.ike.as_mut().map(|ike| ike.restore(&mut control.tables));
         control.apply()?;
         if let Some(ike) = &mut control.ike {
+            ike.close_lost(&mut control.tables, lost.unwrap_or_default());
             ike.clean();
             ike.start_children(&mut control.tables, None);
             ike.settle(&mut control.tables);
@@ -371,6 +374,9 @@ async fn serve(mut control: Control, server: Server) -> std::io::Result<()> {
             }
         }
         control.settle();
+    }
+    if let Some(ike) = &mut control.ike {
+        ike.keep_finally(&control.tables);
     }
     drop(calls);
     // Ended, the server removes its socket.

@@ -8,6 +8,7 @@ pub mod credential_files;
 pub mod event_log;
 pub mod event_loop;
 pub mod listing;
+pub mod persistence;
 pub mod slots;
 pub mod udp;
 

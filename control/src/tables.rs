@@ -6,6 +6,7 @@
 //! many of them ([`Tables::flush`]).
 
 use crate::ike::child_sas::{Await, ChildSas};
+use crate::ike::persistence::ChildRecord;
 use crate::install::{Beside, Installed, Report, reconcile_beside};
 use crate::prefixes::Prefixes;
 use crate::steering::{self, Steering};
@@ -145,6 +146,14 @@ impl Tables {
     /// Takes a Child SA away, with the next [`Tables::flush`].
     pub fn remove(&mut self, child: ChildId) {
         self.child_sas.remove(&mut self.prefixes, child);
+    }
+
+    /// Takes a Child SA of an earlier life; see [`ChildSas::adopt`]. Before [`Tables::apply`].
+    ///
+    /// # Errors
+    /// One line; then it is not ours, and the next [`Tables::apply`] takes it away.
+    pub fn adopt(&mut self, record: &ChildRecord) -> Result<(), String> {
+        self.child_sas.adopt(&self.maps, &mut self.prefixes, record)
     }
 
     fn add_outer(&mut self, address: IpAddr) {

@@ -368,6 +368,50 @@ fn a_reload_leaves_negotiated_sas_alone() {
 }
 
 #[test]
+fn ctl_02_a_successor_adopts_what_is_in_the_maps_and_nothing_else() {
+    let mut bench = Bench::new(NET);
+    let (old, _) = bench.install(None, true);
+    let (new, _) = bench.install(Some(old), true);
+    let (gone, _) = bench.install(None, true);
+    bench.tables.flush().expect("changed");
+    bench.acknowledge();
+    let (records, rows) = (bench.tables.child_sas.records(), bench.rows());
+    let (gone_in, _) = bench.slots(gone);
+    bench.tables.maps.retire_inbound(gone_in);
+    // Another daemon over the same maps.
+    let (config, wanted) = load(NET);
+    let mut tables = Tables::new(bench.tables.maps.clone(), config, wanted).expect("a doorbell");
+    let adopted: Vec<bool> = records.iter().map(|one| tables.adopt(one).is_ok()).collect();
+    assert_eq!(adopted, [true, true, false]);
+    let generation = bench.tables.maps.policies_generation();
+    tables.apply().expect("applied");
+    assert_eq!(tables.report.retired, 1, "the outbound half of the one that is gone");
+    assert_eq!(tables.child_sas.records(), records[..2]);
+    // Its rows are gone, the others' as they were.
+    let now = tables.maps.read_policies().expect("whole").1;
+    assert_eq!(now, rows[1..]);
+    assert!(tables.maps.policies_generation() > generation);
+    // The same once more: nothing is written.
+    let generation = tables.maps.policies_generation();
+    let (config, wanted) = load(NET);
+    let mut third = Tables::new(tables.maps.clone(), config, wanted).expect("a doorbell");
+    for record in &tables.child_sas.records() {
+        third.adopt(record).expect("there");
+    }
+    third.apply().expect("applied");
+    assert_eq!(third.report.retired, 0);
+    assert_eq!(third.maps.policies_generation(), generation);
+    // Nothing that is forged is believed.
+    let mut forged = records[0].clone();
+    forged.spi_out += 1;
+    assert!(third.adopt(&forged).is_err());
+    forged = records[0].clone();
+    forged.slot_out = 99;
+    assert!(third.adopt(&forged).is_err());
+    let _ = new;
+}
+
+#[test]
 fn debug_text_has_no_keys() {
     let mut bench = Bench::new(NET);
     let install = bench.wanted(None, true);

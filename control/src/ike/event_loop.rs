@@ -1,7 +1,7 @@
 //! The core driven: datagrams, time, news of the dataplane and commands in, actions done.
 //!
 //! A batch of inputs is handled, its SAs published at once, policies and steering once at the
-//! end ([`Ike::settle`]). What the peer is told after an SA was published waits until the
+//! end ([`Ike::settle`]), and then what has to survive a restart is saved. What the peer is told after an SA was published waits until the
 //! dataplane has taken it in, or until [`PATIENCE_MS`]: a peer may use an SA the moment it
 //! hears of it. Everything else leaves at once.
 
@@ -10,6 +10,7 @@ use super::child_sas::{Await, is_applied};
 use super::commands::Waiting;
 use super::convert::Converted;
 use super::event_log::EventLog;
+use super::persistence::Keeper;
 use super::udp::{Sockets, local_address};
 use crate::tables::Tables;
 use crate::virtual_ip::Route;
@@ -88,6 +89,9 @@ pub struct Ike {
     uses_ms: u64,
     run_directory: std::path::PathBuf,
     dataplane: (u64, bool),
+    /// Datagrams that wait for the end of the batch only.
+    outbox: Vec<Outgoing>,
+    pub(super) keeper: Keeper,
 }
 
 /// What the core may ask in the middle of an input.
@@ -120,7 +124,7 @@ fn unix_ms() -> u64 {
     since.as_millis() as u64
 }
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { monotonic: Millis(clock_ms()), unix_s: unix_ms() / 1000 }
 }
 
@@ -152,6 +156,8 @@ impl Ike {
             uses_ms: 0,
             run_directory: config.run_directory(),
             dataplane: (0, false),
+            outbox: Vec::new(),
+            keeper: Keeper::new(&config.run_directory(), config.ike.keep_state),
         })
     }
 
@@ -205,11 +211,18 @@ impl Ike {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let mut host = Surroundings { random: &mut self.random, tables };
+            let datagram = matches!(input, Input::Datagram { .. });
+            let before = self.engine.statistics().messages_in;
             self.engine.handle(input, now(), &mut host);
             let mut outcome = Outcome::default();
+            let mut acted = false;
             while let Some(action) = self.engine.next_action() {
+                acted |= !matches!(action, Action::Event(_));
                 self.perform(tables, action, &mut outcome);
             }
+            // What proves nothing, a flood of first messages, changes nothing that is kept.
+            let authentic = self.engine.statistics().messages_in != before;
+            self.keeper.stale |= authentic || (acted && !datagram);
             inputs.extend(
                 outcome.failed.drain(..).map(|spi_in| Input::ChildExpiry { spi_in, hard: true }),
             );
@@ -223,7 +236,7 @@ impl Ike {
             let deadline_ms = clock_ms() + PATIENCE_MS;
             self.held.push_back(Held { awaited, policies: None, deadline_ms, outgoing });
         } else {
-            outgoing.into_iter().for_each(|one| self.send(one));
+            self.outbox.extend(outgoing);
         }
     }
 
@@ -280,7 +293,7 @@ impl Ike {
         }
     }
 
-    fn add_vip(&mut self, ike: IkeId, address: IpAddr, dns: &[IpAddr]) {
+    pub(super) fn add_vip(&mut self, ike: IkeId, address: IpAddr, dns: &[IpAddr]) {
         if !dns.is_empty() {
             let dns = dns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             tracing::info!(ike = ike.0, dns, "the peer names servers; they are not installed");
@@ -317,6 +330,11 @@ impl Ike {
             let unwritten = self.held.iter_mut().filter(|held| held.policies.is_none());
             unwritten.for_each(|held| held.policies = edition);
             self.settle_routes(tables);
+        }
+        // Before the peer hears of it: killed after that, we go on from what it knows.
+        self.keep(tables, now_ms);
+        for one in std::mem::take(&mut self.outbox) {
+            self.send(one);
         }
         self.release(tables, now_ms);
     }
@@ -390,7 +408,7 @@ impl Ike {
         let soon = !self.held.is_empty() || tables.child_sas.is_changed();
         let soon = soon.then(|| clock_ms() + 1);
         let core = self.engine.deadline().map(|at| at.0);
-        [soon, core, self.next_timeout()].into_iter().flatten().min()
+        [soon, core, self.next_timeout(), self.keeper.due_ms()].into_iter().flatten().min()
     }
 
     /// Handles what is due.

@@ -86,6 +86,13 @@ impl Slots {
         None
     }
 
+    /// Keeps the slot of an SPI that was drawn in an earlier life: before the first scan.
+    pub fn reserve_again(&mut self, spi: u32) {
+        if let Some((_, slot)) = self.place_of(spi) {
+            self.reserved.insert(slot);
+        }
+    }
+
     /// The SPI that was drawn will not be used.
     pub fn release(&mut self, spi: u32) {
         if let Some((_, slot)) = self.place_of(spi)
