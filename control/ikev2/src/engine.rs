@@ -15,7 +15,7 @@ mod persistence;
 
 use crate::action::Action;
 use crate::clock::{Millis, Now};
-use crate::cookie::Cookies;
+use crate::cookie::{Claim, Cookies};
 use crate::event::Level;
 use crate::exchange::ike_sa_init::{self, Answer, Gate, Goal};
 use crate::host::Host;
@@ -24,7 +24,7 @@ use crate::message_id::Standing;
 use crate::policy::{Configuration, ConnectionPolicy, Unique};
 use crate::pool::Pools;
 use crate::protect::emit;
-use crate::sa::{Context, Inbound, Numbers, Wish};
+use crate::sa::{Context, Inbound, Numbers, Wish, notify};
 use crate::state::State;
 use crate::statistics::Statistics;
 use crate::wire::{
@@ -66,7 +66,8 @@ pub struct Engine {
     due: HashMap<IkeId, Millis>,
     half_open: u32,
     half_open_by_address: HashMap<IpAddr, u32>,
-    half_open_from: HashMap<IkeId, (IpAddr, [u8; 32])>,
+    half_open_from: HashMap<IkeId, (IpAddr, Vec<[u8; 32]>, u64)>,
+    half_open_by_spi: HashMap<(IpAddr, u64), IkeId>,
     planned: Vec<Planned>,
     cookies: Option<Cookies>,
     cookies_since: Millis,
@@ -92,6 +93,7 @@ impl Engine {
             half_open: 0,
             half_open_by_address: HashMap::new(),
             half_open_from: HashMap::new(),
+            half_open_by_spi: HashMap::new(),
             planned: Vec::new(),
             cookies: None,
             cookies_since: Millis(0),
@@ -248,9 +250,12 @@ impl Engine {
     }
 
     fn not_half_open(&mut self, id: IkeId) {
-        let Some((address, digest)) = self.half_open_from.remove(&id) else { return };
+        let Some((address, digests, spi_i)) = self.half_open_from.remove(&id) else { return };
         self.half_open = self.half_open.saturating_sub(1);
-        self.by_init.remove(&digest);
+        for digest in digests {
+            self.by_init.remove(&digest);
+        }
+        self.half_open_by_spi.remove(&(address, spi_i));
         if let Some(count) = self.half_open_by_address.get_mut(&address) {
             *count = count.saturating_sub(1);
             if *count == 0 {

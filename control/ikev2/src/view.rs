@@ -104,6 +104,8 @@ impl State {
                 (view.initiator, view.spi_i) = (true, state.spi_i);
                 Some(view)
             }
+            // A refusal that is kept to be repeated is no SA.
+            Self::Authenticating(state) if state.is_over() => None,
             Self::IntermediateRequested(_)
             | Self::AuthRequested(_)
             | Self::HalfOpen(_)

@@ -97,3 +97,28 @@ fn cbc_and_hmac_for_older_peers() {
     assert_eq!(initiate(&mut network), Ok(1), "{:#?}", network.gateways[0].log);
     assert_up(&network);
 }
+
+#[test]
+fn dos_05_cookies_come_to_be_required_between_two_copies_of_a_request() {
+    let mut network = network(|_, _| {});
+    let mut configuration = policies::configuration(policies::connection(1));
+    configuration.settings.cookie_threshold = 1;
+    network.gateways[1] = Gateway::new(policies::ADDRESSES[1], Arc::new(configuration), 8);
+    // The first answer is lost, and with it a half-open SA comes to be.
+    network.filter = Some(|from, _| from == 1);
+    let request = network.gateways[0].ask();
+    let input = Input::Initiate {
+        connection: Some("peer".into()),
+        child: Some("net".into()),
+        packet: None,
+        request: Some(request),
+    };
+    network.input(0, input);
+    network.run_for(1_000);
+    assert_eq!(network.gateways[1].engine.half_open(), 1);
+    network.filter = None;
+    network.run_for(20_000);
+    assert_eq!(network.gateways[0].answers.remove(&request.0), Some(Ok(1)));
+    assert_up(&network);
+    assert_eq!(network.gateways[1].engine.half_open(), 0);
+}

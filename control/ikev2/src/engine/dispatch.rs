@@ -139,8 +139,14 @@ impl Engine {
             return;
         }
         let digest = sha256(&[octets, remote.to_string().as_bytes()]);
-        if let Some(id) = self.by_init.get(&digest) {
-            if let Some(State::HalfOpen(state)) = self.sas.get(id) {
+        if let Some(id) = self.by_init.get(&digest).copied() {
+            self.repeated_init(now, host, id, parsed, local, remote);
+            return;
+        }
+        if self.joins_half_open(parsed, octets, digest, remote) {
+            if let Some(State::HalfOpen(state)) =
+                self.by_init.get(&digest).and_then(|id| self.sas.get(id))
+            {
                 let octets = state.handshake.init_response.clone();
                 self.actions.push_back(Action::Send { local, remote, octets });
             }
@@ -172,12 +178,66 @@ impl Engine {
                 let octets = state.handshake.init_response.clone();
                 self.half_open += 1;
                 *self.half_open_by_address.entry(remote.ip()).or_default() += 1;
-                self.half_open_from.insert(id, (remote.ip(), digest));
+                let spi_i = header.spi_i;
+                self.half_open_from.insert(id, (remote.ip(), vec![digest], spi_i));
+                self.half_open_by_spi.insert((remote.ip(), spi_i), id);
                 self.by_init.insert(digest, id);
                 self.put_back(id, State::HalfOpen(state));
                 self.actions.push_back(Action::Send { local, remote, octets });
             }
         }
+    }
+
+    /// The very same request again: the same answer, unless cookies have come to be required
+    /// since, of which its first copy had none.
+    fn repeated_init(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        id: IkeId,
+        parsed: &Datagram,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        let Some(State::HalfOpen(state)) = self.sas.get(&id) else { return };
+        let mut octets = state.handshake.init_response.clone();
+        let (verified, ni) = (state.verified, state.handshake.ni.clone());
+        if !verified && self.cookie_required(remote.ip()) {
+            self.rotate_cookies(now, host);
+            if let Some(cookies) = &self.cookies {
+                let spi_i = parsed.header.spi_i;
+                let claim = Claim { address: remote.ip(), spi_i, nonce: &ni };
+                let cookie = Notify::new(NotifyType::COOKIE, cookies.make(&claim).to_vec());
+                octets = ike_sa_init::stateless(&parsed.header, cookie);
+            }
+        }
+        self.actions.push_back(Action::Send { local, remote, octets });
+    }
+
+    /// The request of a half-open SA, now with a cookie: it goes on with that SA.
+    fn joins_half_open(
+        &mut self,
+        parsed: &Datagram,
+        octets: &[u8],
+        digest: [u8; 32],
+        remote: SocketAddr,
+    ) -> bool {
+        let Some(cookie) = notify(&parsed.clear, NotifyType::COOKIE) else { return false };
+        let spi_i = parsed.header.spi_i;
+        let Some(id) = self.half_open_by_spi.get(&(remote.ip(), spi_i)).copied() else {
+            return false;
+        };
+        let Some(State::HalfOpen(state)) = self.sas.get_mut(&id) else { return false };
+        let claim = Claim { address: remote.ip(), spi_i, nonce: &state.handshake.ni };
+        let shown = self.cookies.as_ref().is_some_and(|own| own.verify(&claim, &cookie.data));
+        if !shown || !state.take_with_cookie(&parsed.clear, octets) {
+            return false;
+        }
+        self.by_init.insert(digest, id);
+        if let Some((_, digests, _)) = self.half_open_from.get_mut(&id) {
+            digests.push(digest);
+        }
+        true
     }
 
     fn cookie_required(&self, address: IpAddr) -> bool {

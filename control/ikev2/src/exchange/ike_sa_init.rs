@@ -25,7 +25,7 @@ mod initiator;
 mod responder;
 
 pub(crate) use initiator::{InitRequested, initiate};
-pub(crate) use responder::{Answer, Gate, HalfOpen, answer};
+pub(crate) use responder::{Answer, Gate, HalfOpen, answer, stateless};
 
 use crate::clock::Millis;
 use crate::cookie::{Claim, Cookies};
@@ -109,6 +109,8 @@ pub(crate) struct Handshake {
     /// The last request and its answer, as they were on the wire (section 2.15).
     pub(crate) init_request: Vec<u8>,
     pub(crate) init_response: Vec<u8>,
+    /// Responder: the same request as it was before a cookie was asked for.
+    pub(crate) init_request_before: Option<Vec<u8>>,
     pub(crate) ni: Vec<u8>,
     pub(crate) nr: Vec<u8>,
     /// IntAuth of both sides (RFC 9242 section 3.3.2); empty if there was no such exchange.
@@ -124,6 +126,15 @@ pub(crate) struct Handshake {
     pub(crate) ppk: bool,
     /// Message ID of the first IKE_AUTH request (RFC 9242 section 3.3.2).
     pub(crate) auth_message_id: u32,
+}
+
+impl Handshake {
+    /// Believes the other one of two requests to be the one that the peer signs.
+    pub(crate) fn swap_requests(&mut self) {
+        if let Some(before) = &mut self.init_request_before {
+            std::mem::swap(before, &mut self.init_request);
+        }
+    }
 }
 
 /// Our Vendor ID: 16 octets of a digest of the product's name, and the version of what is

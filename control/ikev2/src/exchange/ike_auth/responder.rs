@@ -62,7 +62,7 @@ enum Step {
 
 /// The first IKE_AUTH request.
 pub(crate) fn answer_first(ctx: &mut Context<'_>, half: HalfOpen, inbound: Inbound) -> State {
-    let HalfOpen { core, mut handshake, until } = half;
+    let HalfOpen { core, mut handshake, until, .. } = half;
     handshake.auth_message_id = inbound.header.message_id;
     let mut core = core;
     // The initiator asks for our certificate here; it could not in its first message.
@@ -251,14 +251,18 @@ impl Authenticating {
             Ppk::Used | Ppk::None => auth.clone(),
         };
         let peer = (&self.peer.0, &self.peer.1);
-        let verified = auth::verify(
-            ctx,
-            &self.core,
-            &self.handshake,
-            (&remote, &self.own),
-            peer,
-            (&auth, &proofs.certificates),
-        )?;
+        let (of_round, proof) = ((&remote, &self.own), (&auth, proofs.certificates.as_slice()));
+        let verify =
+            |handshake: &Handshake| auth::verify(ctx, &self.core, handshake, of_round, peer, proof);
+        let mut verified = verify(&self.handshake);
+        if verified.is_err() && self.handshake.init_request_before.is_some() {
+            self.handshake.swap_requests();
+            let peer = (&self.peer.0, &self.peer.1);
+            let of_round = (&remote, &self.own);
+            let again = auth::verify(ctx, &self.core, &self.handshake, of_round, peer, proof);
+            verified = again.or(verified);
+        }
+        let verified = verified?;
         self.proved(ctx, verified);
         let mut payloads = self.own_round(ctx, inbound)?;
         if matches!(ppk, Ppk::Used) {

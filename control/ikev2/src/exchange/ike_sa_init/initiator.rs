@@ -324,6 +324,7 @@ impl InitRequested {
         let parts = CoreParts { id: self.id, initiator: true, spis, local, remote, nat, features };
         let handshake = Handshake {
             init_request: std::mem::take(&mut self.request),
+            init_request_before: None,
             init_response: octets,
             ni: self.nonce.clone(),
             nr: parsed.nonce.to_vec(),

@@ -1,4 +1,5 @@
-//! The responder's side of IKE_SA_INIT: no state before the peer's address is proved, if there is need.
+//! The responder's side of IKE_SA_INIT: no state before the peer's address is proved, if there
+//! is need for that.
 
 use super::*;
 /// We answered IKE_SA_INIT.
@@ -8,9 +9,31 @@ pub(crate) struct HalfOpen {
     pub(crate) handshake: Handshake,
     /// When it is forgotten.
     pub(crate) until: Millis,
+    /// The peer has shown a cookie.
+    pub(crate) verified: bool,
 }
 
 impl HalfOpen {
+    /// The peer repeats its request with the cookie that we asked for after we had answered the
+    /// one without: it may take either answer, and both are the same. Which of its requests it
+    /// signs depends on which answer came first, so both are kept.
+    ///
+    /// False: this is another request.
+    pub(crate) fn take_with_cookie(&mut self, payloads: &[Payload], octets: &[u8]) -> bool {
+        let without_cookie = |payloads: &[Payload]| -> Vec<Payload> {
+            let cookie = |payload: &&Payload| !matches!(payload, Payload::Notify(notify) if notify.kind == NotifyType::COOKIE);
+            payloads.iter().filter(cookie).cloned().collect()
+        };
+        let Ok(before) = Message::parse(&self.handshake.init_request) else { return false };
+        if without_cookie(&before.payloads) != without_cookie(payloads) {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.handshake.init_request, octets.to_vec());
+        self.handshake.init_request_before = Some(before);
+        self.verified = true;
+        true
+    }
+
     /// The peer's next request: IKE_INTERMEDIATE or IKE_AUTH.
     pub(crate) fn request(mut self: Box<Self>, ctx: &mut Context<'_>, inbound: Inbound) -> State {
         match inbound.header.exchange {
@@ -71,7 +94,7 @@ pub(crate) fn answer(
     octets: &[u8],
     (local, remote): (SocketAddr, SocketAddr),
 ) -> Answer {
-    let stateless = |notify| Answer::Stateless(stateless(message, notify));
+    let stateless = |notify| Answer::Stateless(stateless(&message.header, notify));
     if let Some(kind) = first_unknown_critical(&message.payloads) {
         let data = vec![kind.0];
         return stateless(Notify::new(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, data));
@@ -118,7 +141,8 @@ pub(crate) fn answer(
         Some((state, _)) => {
             let claim = Claim { address: remote.ip(), spi_i, nonce: &state.handshake.ni };
             let cookie = gate.cookies.make(&claim).to_vec();
-            Answer::Stateless(self::stateless(message, Notify::new(NotifyType::COOKIE, cookie)))
+            let cookie = Notify::new(NotifyType::COOKIE, cookie);
+            Answer::Stateless(self::stateless(&message.header, cookie))
         }
         None => Answer::Silence,
     }
@@ -137,9 +161,9 @@ fn refused(ctx: &mut Context<'_>, remote: SocketAddr, text: String) {
 }
 
 /// An answer that leaves no state: the responder's SPI stays 0.
-fn stateless(message: &Message, notify: Notify) -> Vec<u8> {
+pub(crate) fn stateless(header: &Header, notify: Notify) -> Vec<u8> {
     let flags = Flags { initiator: false, version: false, response: true };
-    let spi_i = message.header.spi_i;
+    let spi_i = header.spi_i;
     let header = Header::new(spi_i, 0, ExchangeType::IKE_SA_INIT, flags, 0);
     emit(&Message { header, payloads: vec![Payload::Notify(notify)] })
 }
@@ -243,6 +267,7 @@ fn respond(
     let until = ctx.millis().plus(ctx.settings().half_open_timeout_ms);
     let handshake = Handshake {
         init_request: request.octets.to_vec(),
+        init_request_before: None,
         init_response: octets,
         ni,
         nr,
@@ -254,7 +279,8 @@ fn respond(
         ppk,
         auth_message_id: 1,
     };
-    Some((Box::new(HalfOpen { core, handshake, until }), too_large))
+    let verified = request.verified;
+    Some((Box::new(HalfOpen { core, handshake, until, verified }), too_large))
 }
 
 /// What an answer depends on beside the choice.
