@@ -164,6 +164,11 @@ impl Network {
         };
         let Some(child) = gateway.children.values().find(fits) else {
             self.traffic.unopened += 1;
+            let now = self.now;
+            if let Some(gateway) = self.gateways.get_mut(to) {
+                gateway.log.push(format!("a packet for SPI {spi:08x} is not opened"));
+                gateway.log_times.push(now);
+            }
             return;
         };
         self.traffic.opened += 1;

@@ -119,8 +119,22 @@ impl Established {
         }
     }
 
+    /// Whether the peer closes a Child SA because it has rekeyed it. What took its place may
+    /// have been replaced in its turn.
+    fn is_replaced(&self, id: ChildId) -> bool {
+        self.children.iter().filter(|child| child.replaces == Some(id)).any(|child| {
+            match child.state {
+                ChildState::Replaced { .. } => true,
+                ChildState::Deleting => self.delete_reason(child.id) == RemoveReason::Rekeyed,
+                ChildState::Installed | ChildState::InboundOnly | ChildState::Rekeying => {
+                    !child.ours
+                }
+            }
+        })
+    }
+
     fn closed_child(&mut self, ctx: &mut Context<'_>, id: ChildId, state: ChildState) {
-        if self.replacement_of(id).is_some() {
+        if self.is_replaced(id) {
             self.retire(ctx, id);
             self.switch_from(ctx, id);
             return;
