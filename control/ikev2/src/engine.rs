@@ -10,6 +10,8 @@
 
 mod command;
 mod dispatch;
+#[cfg(test)]
+mod hostile;
 mod index;
 mod persistence;
 
