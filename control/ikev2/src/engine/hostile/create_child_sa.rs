@@ -103,14 +103,8 @@ fn rek_14_fewer_selectors_are_refused_and_more_are_narrowed() {
     let mut world = World::up();
     let spi = world.view().children[0].spi_out.to_be_bytes().to_vec();
     for narrow in [vec![half], vec![elsewhere], Vec::new()] {
-        let payloads = [
-            rekey(3, spi.clone()),
-            esp(),
-            ni(),
-            x25519(),
-            tsi(narrow),
-            tsr(vec![network(1)]),
-        ];
+        let payloads =
+            [rekey(3, spi.clone()), esp(), ni(), x25519(), tsi(narrow), tsr(vec![network(1)])];
         assert_eq!(refusal(&mut world, &payloads).kind, NotifyType::TS_UNACCEPTABLE);
     }
     let payloads =
@@ -183,7 +177,10 @@ fn incomplete_and_impossible_requests_leave_nothing_behind() {
         (vec![reserved, ni(), x25519(), i.clone(), r.clone()], NotifyType::NO_PROPOSAL_CHOSEN),
         (vec![long, ni(), x25519(), i.clone(), r.clone()], NotifyType::NO_PROPOSAL_CHOSEN),
         (vec![esp(), ni(), i.clone(), r.clone()], NotifyType::INVALID_KE_PAYLOAD),
-        (vec![esp(), ni(), ke(19, vec![0; 64]), i.clone(), r.clone()], NotifyType::INVALID_KE_PAYLOAD),
+        (
+            vec![esp(), ni(), ke(19, vec![0; 64]), i.clone(), r.clone()],
+            NotifyType::INVALID_KE_PAYLOAD,
+        ),
         (vec![esp(), ni(), ke(31, vec![0; 32]), i.clone(), r.clone()], NotifyType::INVALID_SYNTAX),
         (vec![esp(), ni(), ke(31, vec![9; 31]), i, r], NotifyType::INVALID_SYNTAX),
         (vec![ike(&[1; 8]), ni()], NotifyType::INVALID_SYNTAX),
@@ -254,10 +251,7 @@ fn keys_are_in_no_debug_output() {
 
 /// Payloads that mean something, in any order and number.
 fn any_payload() -> impl Strategy<Value = Payload> {
-    let spi = prop_oneof![
-        Just(vec![0x10, 0, 0, 1]),
-        prop::collection::vec(any::<u8>(), 0..9),
-    ];
+    let spi = prop_oneof![Just(vec![0x10, 0, 0, 1]), prop::collection::vec(any::<u8>(), 0..9),];
     let selector = (any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(network, low, high)| {
         let (low, high) = (low.min(high), low.max(high));
         let network = network % 4;
