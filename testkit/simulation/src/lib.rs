@@ -6,6 +6,7 @@
 //! ```text
 //! Gateway (Engine, SPIs, dataplane in a map) ◀── Network (delay, loss, copies, NAT) ──▶ Gateway
 //! ```
+//! [`peer::Peer`] has the keys of one side and no machine: it says whatever a test makes it say.
 //! [`Clients`] puts the same core on real sockets, for what needs another program at the other end.
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, reason = "only tests link it, and it fails as they do")]
@@ -13,6 +14,7 @@
 mod clients;
 mod gateway;
 mod network;
+pub mod peer;
 pub mod policies;
 mod seeded;
 

@@ -20,6 +20,9 @@ pub const ADDRESSES: [IpAddr; 2] = [
     IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)),
 ];
 
+/// The pre-shared key of everybody.
+pub const KEY: &[u8] = b"a key for tests";
+
 /// `aes128gcm16-prfsha256-x25519`.
 #[must_use]
 pub fn ike_proposal() -> ProposalPolicy {
@@ -131,7 +134,7 @@ pub fn connection(gateway: usize) -> ConnectionPolicy {
 #[must_use]
 pub fn configuration(connection: ConnectionPolicy) -> Configuration {
     let mut secrets = SharedSecrets::default();
-    let key = Secret::from_slice(b"a key for tests");
+    let key = Secret::from_slice(KEY);
     secrets.add(SharedSecretKind::Ike, [], key).expect("no owner");
     Configuration { connections: vec![Arc::new(connection)], secrets, ..Configuration::default() }
 }
