@@ -130,7 +130,8 @@ impl Engine {
         }
         let initial_contact =
             replaces.is_none() && self.established_for(&connection.name).is_none();
-        let goal = Goal { children, replaces, failures, request, initial_contact, ..Goal::default() };
+        let goal =
+            Goal { children, replaces, failures, request, initial_contact, ..Goal::default() };
         self.start(now, host, connection, goal);
     }
 

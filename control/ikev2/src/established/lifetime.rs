@@ -266,7 +266,9 @@ impl Established {
     pub(crate) fn reauthenticate_within(&mut self, ctx: &mut Context<'_>, seconds: u32) {
         let milliseconds = u64::from(seconds).saturating_mul(1_000);
         let jitter = ctx.jitter(milliseconds / 20);
-        let at = ctx.millis().plus(milliseconds - milliseconds / 10 - jitter);
+        // A tenth early, and half a minute where that is less; of short times a third.
+        let margin = (milliseconds / 10).max(30_000.min(milliseconds / 3));
+        let at = ctx.millis().plus(milliseconds.saturating_sub(margin + jitter));
         let text = format!("received AUTH_LIFETIME of {seconds}s");
         self.core.event(ctx, Level::Info, "auth-lifetime", text);
         if self.started_by_us {

@@ -84,8 +84,8 @@ impl Goal {
     /// who would wait will not be told.
     pub(crate) fn join(&mut self, child: &str, request: Option<RequestId>) -> bool {
         let first = self.children.first().is_none_or(|name| name == child);
-        let waited_for = (first && self.request.is_some())
-            || self.waiting.iter().any(|(name, _)| name == child);
+        let waited_for =
+            (first && self.request.is_some()) || self.waiting.iter().any(|(name, _)| name == child);
         if request.is_some() && waited_for && self.children.iter().any(|name| name == child) {
             return false;
         }

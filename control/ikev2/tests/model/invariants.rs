@@ -80,9 +80,11 @@ pub fn up(world: &World, _scenario: &Scenario) -> Result<(), String> {
 fn pairs(gateway: &Gateway, mirrored: bool) -> BTreeSet<(u32, u32)> {
     let installs = gateway.children.values().map(|child| &child.install);
     installs
-        .map(|child| {
-            if mirrored { (child.spi_out, child.spi_in) } else { (child.spi_in, child.spi_out) }
-        })
+        .map(
+            |child| {
+                if mirrored { (child.spi_out, child.spi_in) } else { (child.spi_in, child.spi_out) }
+            },
+        )
         .collect()
 }
 
@@ -126,7 +128,9 @@ fn all_established(world: &World, gateway: usize) -> Result<(), String> {
             let children = world.network.gateways[gateway].children.values();
             !children.into_iter().any(|have| have.install.spi_in == child.spi_in)
         });
-        ensure(shown.is_none(), || format!("gateway {gateway} lists what is not there: {shown:?}"))?;
+        ensure(shown.is_none(), || {
+            format!("gateway {gateway} lists what is not there: {shown:?}")
+        })?;
     }
     Ok(())
 }

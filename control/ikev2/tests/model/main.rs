@@ -57,7 +57,8 @@ fn run(seed: u64) -> Result<u64, String> {
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(text.unwrap_or_else(|| "a panic".into()))
     });
-    let tell = |why: String| format!("XSWAN_MODEL_SEED={seed}: {why}\n{scenario:?}\n{}", logs(&world));
+    let tell =
+        |why: String| format!("XSWAN_MODEL_SEED={seed}: {why}\n{scenario:?}\n{}", logs(&world));
     outcome.map_err(tell).map(|()| world.network.digest())
 }
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use xswan_ikev2::policy::{
-    AddressPattern, ChildPolicy, Childless, Configuration, ConnectionPolicy, Lifetime,
-    StartAction, Unique,
+    AddressPattern, ChildPolicy, Childless, Configuration, ConnectionPolicy, Lifetime, StartAction,
+    Unique,
 };
 use xswan_ikev2::pool::PoolPolicy;
 use xswan_ikev2::wire::{Transform, transform};
@@ -70,8 +70,7 @@ impl Scenario {
     pub fn new(seed: u64) -> Self {
         let mut random = Seeded::new(seed);
         let random = &mut random;
-        let operators =
-            if random.permille(400) { Operators::Rekey } else { Operators::Everything };
+        let operators = if random.permille(400) { Operators::Rekey } else { Operators::Everything };
         let wild = operators == Operators::Everything;
         let nat = random.permille(250);
         let lossy = wild && random.permille(700);
@@ -118,7 +117,8 @@ impl Scenario {
 
     fn child(&self, gateway: usize, position: usize) -> ChildPolicy {
         let number = position as u8 + 1;
-        let (own, other) = if gateway == 0 { (number, number + 100) } else { (number + 100, number) };
+        let (own, other) =
+            if gateway == 0 { (number, number + 100) } else { (number + 100, number) };
         let mut child = policies::child(CHILDREN[position], own, other);
         let transforms = &mut child.proposals[0].transforms;
         if !self.child_ke {

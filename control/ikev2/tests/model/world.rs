@@ -56,7 +56,12 @@ impl World {
         invariants::all_answered(self)
     }
 
-    fn command(&mut self, gateway: usize, make: impl FnOnce(Option<RequestId>) -> Input, asks: bool) {
+    fn command(
+        &mut self,
+        gateway: usize,
+        make: impl FnOnce(Option<RequestId>) -> Input,
+        asks: bool,
+    ) {
         self.commands += 1;
         let request = asks.then(|| self.network.gateways[gateway].ask());
         self.network.input(gateway, make(request));

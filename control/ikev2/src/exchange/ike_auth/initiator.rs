@@ -471,7 +471,11 @@ impl AuthRequested {
             .pending_children
             .iter()
             .filter_map(|name| self.core.connection.child(name).cloned())
-            .map(|policy| Wanted { request: self.goal.waits_for(&policy.name), policy, packet: None })
+            .map(|policy| Wanted {
+                request: self.goal.waits_for(&policy.name),
+                policy,
+                packet: None,
+            })
             .collect();
         // An operator who waits, waits for the child he named.
         let mut request = request;
