@@ -96,6 +96,12 @@ impl SharedSecrets {
         self.by_name(SharedSecretKind::Ppk, id)
     }
 
+    /// Whether there is any post-quantum pre-shared key.
+    #[must_use]
+    pub fn has_ppk(&self) -> bool {
+        self.of(SharedSecretKind::Ppk).next().is_some()
+    }
+
     fn of(&self, kind: SharedSecretKind) -> impl Iterator<Item = &SharedSecret> {
         self.0.iter().filter(move |entry| entry.kind == kind)
     }

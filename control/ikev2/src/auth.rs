@@ -7,7 +7,7 @@ use crate::sa::{Context, SaCore};
 use crate::wire::{
     Authentication, Certificate as CertificatePayload, Identification, Payload, cert,
 };
-use xswan_credentials::{AuthMethod, Certificate, Identity, PeerCertificates};
+use xswan_credentials::{AuthMethod, Certificate, Identity, PeerCertificates, PeerPolicy};
 use xswan_ike_crypto::signature::{SignaturePolicy, parse_auth};
 use xswan_ike_crypto::{IkeKeys, PublicKey, Secret, constant_time_eq, shared_key_auth};
 
@@ -256,4 +256,22 @@ fn verify_signature(
         }
     }
     Err(why)
+}
+
+/// The certificate that EAP-TLS has proved, judged once more by the rules for certificates in
+/// IKE: TLS knows nothing of revocation lists and pinned certificates.
+///
+/// # Errors
+/// One line.
+pub(crate) fn verify_tls_chain(
+    ctx: &Context<'_>,
+    policy: &PeerPolicy,
+    chain: &[Vec<u8>],
+) -> Result<Certificate, String> {
+    let payloads = chain.iter().map(|der| (cert::X509_SIGNATURE, der.as_slice()));
+    let sent = PeerCertificates::from_payloads(payloads).map_err(|error| error.to_string())?;
+    let trust = &ctx.configuration.trust;
+    let verified = trust.verify_peer(&sent, policy, ctx.now.unix_s);
+    let verified = verified.map_err(|error| error.to_string())?;
+    verified.certificate().cloned().ok_or_else(|| "EAP-TLS without a certificate".to_owned())
 }

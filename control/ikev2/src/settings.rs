@@ -7,8 +7,7 @@ pub struct Settings {
     pub cookie_threshold: u32,
     /// Half-open IKE SAs of one address above which it has to show a cookie.
     pub cookie_threshold_ip: u32,
-    /// Half-open IKE SAs of one address above which it is not answered; 0 is no limit. Only
-    /// counted with a valid cookie: many clients may be behind one NAT.
+    /// Half-open IKE SAs of one address from which on it is not answered; 0 is no limit.
     pub block_threshold: u32,
     /// Half-open IKE SAs above which nobody is answered; 0 is no limit.
     pub init_limit_half_open: u32,
@@ -43,7 +42,8 @@ impl Default for Settings {
         Self {
             cookie_threshold: 30,
             cookie_threshold_ip: 3,
-            block_threshold: 5,
+            // Off: behind one NAT there may be thousands who come back after an outage.
+            block_threshold: 0,
             init_limit_half_open: 100_000,
             half_open_timeout_ms: 30_000,
             retransmit_timeout_ms: 4_000,

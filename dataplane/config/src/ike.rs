@@ -62,7 +62,7 @@ pub(crate) fn read_ike(section: Section<'_>) -> Result<Ike, ConfigError> {
     let ike = Ike {
         cookie_threshold: count(&section, "cookie_threshold", 30)?,
         cookie_threshold_ip: count(&section, "cookie_threshold_ip", 3)?,
-        block_threshold: count(&section, "block_threshold", 5)?,
+        block_threshold: count(&section, "block_threshold", 0)?,
         init_limit_half_open: count(&section, "init_limit_half_open", 0)?,
         half_open_timeout_ms: duration_or(&section, "half_open_timeout", 30_000)?,
         retransmit_timeout_ms: decimal("retransmit_timeout", 4_000, 3_600)?,

@@ -143,7 +143,7 @@ fn defaults_are_swanctls() {
     assert_eq!(child.start_action, Action::default());
     assert!(child.policies && !child.hostaccess);
     let ike = &config.ike;
-    assert_eq!((ike.cookie_threshold, ike.cookie_threshold_ip, ike.block_threshold), (30, 3, 5));
+    assert_eq!((ike.cookie_threshold, ike.cookie_threshold_ip, ike.block_threshold), (30, 3, 0));
     assert_eq!((ike.retransmit_timeout_ms, ike.retransmit_base_permille), (4000, 1800));
     assert_eq!((ike.retransmit_tries, ike.half_open_timeout_ms), (5, 30_000));
     assert_eq!((ike.fragment_size, ike.keep_alive_ms), (1280, 20_000));

@@ -154,7 +154,10 @@ impl Engine {
         }
         let limit = self.configuration.settings.init_limit_half_open;
         let full = self.sas.len() >= self.configuration.settings.max_ike_sas as usize;
-        if full || (limit > 0 && self.half_open >= limit) {
+        let block = self.configuration.settings.block_threshold;
+        let here = self.half_open_by_address.get(&remote.ip()).copied().unwrap_or(0);
+        let blocked = block > 0 && here >= block;
+        if full || blocked || (limit > 0 && self.half_open >= limit) {
             self.statistics.refused_half_open += 1;
             return;
         }

@@ -197,7 +197,8 @@ fn rek_01_both_sides_rekey_the_ike_sa() {
 }
 
 #[test]
-fn rek_02_rek_03_rek_04_rek_05_rek_06_rekeyings_of_an_ike_sa_meet_on_a_wire_that_loses_and_delays() {
+fn rek_02_rek_03_rek_04_rek_05_rek_06_rekeyings_of_an_ike_sa_meet_on_a_wire_that_loses_and_delays()
+{
     let script: Script = [vec![rekey_ike], vec![rekey_ike]];
     every_order(&script, LOSSY, 2, one_pair_left);
     some_orders(&script, MESSY, 300, one_pair_left);

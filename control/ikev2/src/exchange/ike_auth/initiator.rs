@@ -17,7 +17,7 @@ use crate::state::State;
 use crate::wire::{EapMessage, ExchangeType, Identification, Notify, NotifyType, Payload};
 use std::net::IpAddr;
 use std::sync::Arc;
-use xswan_credentials::{AuthMethod, Certificate, Identity};
+use xswan_credentials::{AuthMethod, EapKind, Identity};
 use xswan_eap::{Client, ClientConfig, ClientStep, ClientTls, Password};
 use xswan_ike_crypto::{IkeKeys, Secret};
 
@@ -127,9 +127,6 @@ impl AuthRequested {
         }
         payloads.extend(configuration::request(&connection.vips));
         payloads.extend(self.offer_child(ctx)?);
-        if connection.mobike {
-            payloads.push(status(NotifyType::MOBIKE_SUPPORTED));
-        }
         payloads.push(status(NotifyType::MULTIPLE_AUTH_SUPPORTED));
         let eap = |method: &AuthMethod| matches!(method, AuthMethod::Eap(_));
         let both = eap(&round.method)
@@ -365,8 +362,12 @@ impl AuthRequested {
 
     fn eap(&mut self, ctx: &mut Context<'_>, packet: &[u8]) -> Result<Vec<Payload>, Failure> {
         let connection = Arc::clone(&self.core.connection);
-        let remote = connection.remote_rounds.first();
-        let mutual = remote.is_some_and(|round| matches!(round.method, AuthMethod::Eap(_)));
+        let tls = |method: &AuthMethod| matches!(method, AuthMethod::Eap(EapKind::Tls));
+        let any = |method: &AuthMethod| matches!(method, AuthMethod::Eap(_));
+        // TLS alone proves the gateway before anything of ours is told.
+        let remote = connection.remote_rounds.first().is_some_and(|round| any(&round.method));
+        let local = connection.local_rounds.get(self.local_round);
+        let mutual = remote && local.is_some_and(|round| tls(&round.method));
         // Nothing of ours is told before the gateway is known, unless EAP makes it known.
         if self.proved.is_empty() && !mutual {
             return Err(Failure::told("EAP before the peer is authenticated".to_owned()));
@@ -377,7 +378,7 @@ impl AuthRequested {
         match client.handle(packet, ctx.host.random()) {
             ClientStep::Send(packet) => Ok(vec![eap_payload(packet)?]),
             ClientStep::Success { msk, chain } => {
-                self.check_tls_peer(&chain, mutual).map_err(Failure::told)?;
+                self.check_tls_peer(ctx, &chain, mutual).map_err(Failure::told)?;
                 let text = "EAP method succeeded, MSK established";
                 self.core.event(ctx, Level::Info, "eap-succeeded", text);
                 let id = to_identification(&self.own);
@@ -398,18 +399,24 @@ impl AuthRequested {
 
     /// EAP-TLS proves a certificate; it must be that of the identity we talk to.
     /// Where EAP is the peer's only proof (RFC 5998), there has to be one.
-    fn check_tls_peer(&self, chain: &[Vec<u8>], only_proof: bool) -> Result<(), String> {
-        let first = match chain.first() {
-            Some(first) => first,
+    fn check_tls_peer(
+        &self,
+        ctx: &Context<'_>,
+        chain: &[Vec<u8>],
+        only_proof: bool,
+    ) -> Result<(), String> {
+        match chain.first() {
+            Some(_) => {}
             None if only_proof && self.proved.is_empty() => {
                 return Err("the EAP method does not prove who the peer is".into());
             }
             None => return Ok(()),
-        };
-        let certificate = Certificate::from_der(first).map_err(|error| error.to_string())?;
+        }
         let (identity, _) = self.peer.as_ref().ok_or("the peer has not said who it is")?;
         let round = self.core.connection.remote_rounds.first();
         let allowed = round.is_some_and(|round| round.id.matches(identity).is_some());
+        let policy = round.map(|round| round.peer.clone()).unwrap_or_default();
+        let certificate = auth::verify_tls_chain(ctx, &policy, chain)?;
         if allowed && certificate.matches_identity(identity) {
             Ok(())
         } else {
@@ -420,8 +427,6 @@ impl AuthRequested {
     /// Everything is proved: the IKE SA stands, with or without the Child SA.
     fn finish(mut self: Box<Self>, ctx: &mut Context<'_>, inbound: &Inbound) -> State {
         let Some((remote_id, _)) = self.peer.take() else { return State::Closed };
-        self.core.peer.mobike = notify(&inbound.payloads, NotifyType::MOBIKE_SUPPORTED).is_some()
-            && self.core.connection.mobike;
         let assigned = configuration::assigned(&inbound.payloads);
         for address in &assigned.addresses {
             let (ike, address, dns) = (self.core.id, *address, assigned.dns.clone());

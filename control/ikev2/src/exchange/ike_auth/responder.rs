@@ -15,7 +15,7 @@ use crate::wire::{
 };
 use std::net::IpAddr;
 use std::sync::Arc;
-use xswan_credentials::{AuthMethod, Certificate, EapKind, Identity};
+use xswan_credentials::{AuthMethod, EapKind, Identity};
 use xswan_eap::{Password, Peer, Server, ServerConfig, ServerHost, ServerMethod, ServerStep};
 use xswan_ike_crypto::{Random, Secret};
 
@@ -335,13 +335,7 @@ impl Authenticating {
         let required = self.core.connection.ppk_required;
         let named = notify(&inbound.payloads, NotifyType::PPK_IDENTITY);
         let id = named.filter(|_| self.handshake.ppk).and_then(|notify| notify.data.get(1..));
-        let known = match (id, &self.core.connection.ppk_id) {
-            (Some(id), Some(own)) => {
-                eap_name(own) == id || ctx.configuration.secrets.ppk(id).is_some()
-            }
-            (Some(id), None) => required && ctx.configuration.secrets.ppk(id).is_some(),
-            (None, _) => false,
-        };
+        let known = id.is_some_and(|id| ctx.configuration.secrets.ppk(id).is_some());
         if let (Some(id), true) = (id, known)
             && with_ppk(ctx.configuration, &mut self.core, id).is_ok()
         {
@@ -424,7 +418,7 @@ impl Authenticating {
             ServerStep::Success { packet, msk, peer } => {
                 let remote = self.remote()?;
                 let claimed = server.claimed_identity().to_vec();
-                self.eap_peer = Some(self.check_eap_peer(&remote, &peer, &claimed)?);
+                self.eap_peer = Some(self.check_eap_peer(ctx, &remote, &peer, &claimed)?);
                 let text = "EAP method succeeded, MSK established";
                 self.core.event(ctx, Level::Info, "eap-succeeded", text);
                 self.stage = Stage::EapProof(msk);
@@ -443,6 +437,7 @@ impl Authenticating {
     /// told.
     fn check_eap_peer(
         &self,
+        ctx: &Context<'_>,
         remote: &RemoteRound,
         peer: &Peer,
         claimed: &[u8],
@@ -461,9 +456,7 @@ impl Authenticating {
                 }
             }
             Peer::Certificate { chain, .. } => {
-                let first = chain.first().ok_or("EAP-TLS without a certificate")?;
-                let certificate =
-                    Certificate::from_der(first).map_err(|error| error.to_string())?;
+                let certificate = auth::verify_tls_chain(ctx, &remote.peer, chain)?;
                 let identity = match &remote.eap_id {
                     Some(pattern) => pattern.identity().cloned(),
                     None => None,
@@ -507,7 +500,6 @@ impl Authenticating {
         let connection = Arc::clone(&self.core.connection);
         let first = std::mem::take(&mut self.first);
         let has = |kind| notify(&first, kind).is_some();
-        self.core.peer.mobike = has(NotifyType::MOBIKE_SUPPORTED) && connection.mobike;
         let remote_id = self.peer.0.clone();
         let text = format!(
             "IKE_SA {}[{}] established between {}[{}]...{}[{remote_id}]",
@@ -519,9 +511,6 @@ impl Authenticating {
         );
         self.core.event(ctx, Level::Info, "ike-established", text);
         let (child, leases) = self.answer_child(ctx, &connection, &first, &mut payloads);
-        if self.core.peer.mobike {
-            payloads.push(status(NotifyType::MOBIKE_SUPPORTED));
-        }
         if connection.reauth_ms > 0 {
             let seconds = u32::try_from(connection.reauth_ms / 1000).unwrap_or(u32::MAX);
             let data = seconds.to_be_bytes().to_vec();

@@ -316,7 +316,7 @@ impl InitRequested {
         let Ok(keys) = keys else { return Err((self, "the keys cannot be derived".into())) };
         let nat = nat_found(&message.payloads, spis, local, remote);
         let (mut local, mut remote) = (local, remote);
-        let float = nat.known && (nat.local || nat.remote || self.connection.mobike);
+        let float = nat.known && (nat.local || nat.remote);
         if float || self.connection.encap {
             local.set_port(if local.port() == IKE_PORT { NAT_PORT } else { local.port() });
             remote.set_port(if remote.port() == IKE_PORT { NAT_PORT } else { remote.port() });

@@ -235,8 +235,8 @@ fn respond(
     // The request was hashed before there was a responder's SPI.
     let hashed = (spis.0, 0);
     let nat = nat_found(&request.message.payloads, hashed, request.local, request.remote);
-    let ppk = features_of_peer.ppk
-        && candidates.iter().any(|one| one.ppk_id.is_some() || one.ppk_required);
+    let demanded = candidates.iter().any(|one| one.ppk_required);
+    let ppk = features_of_peer.ppk && (demanded || ctx.configuration.secrets.has_ppk());
     let offered = Offered { fragmentation: features_of_peer.fragmentation, nat, ppk };
     let addresses = (request.local, request.remote);
     let payloads = answer_payloads(&connection, (&choice, public), &offered, spis, addresses);
