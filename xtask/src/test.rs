@@ -142,7 +142,7 @@ pub fn everything(only: Option<&str>) -> Result<(), String> {
         }
     }
     if matches!(only, None | Some("interop")) {
-        tally.add_scenarios(interop::area(only.is_some())?);
+        tally.add_scenarios(interop::area()?);
     }
     tally.close()
 }

@@ -12,7 +12,7 @@ mod command;
 mod dispatch;
 #[cfg(test)]
 mod hostile;
-mod index;
+pub(crate) mod index;
 mod persistence;
 
 use crate::action::Action;
@@ -34,6 +34,7 @@ use crate::wire::{
     Protection, WireError,
 };
 use index::Index;
+use index::Others;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -199,6 +200,7 @@ impl Engine {
             numbers: &mut self.numbers,
             actions: &mut self.actions,
             wishes: &mut wishes,
+            others: Others { index: &self.index, sas: &self.sas },
         };
         let established = state.is_established();
         let state = work(state, &mut ctx);
@@ -226,6 +228,7 @@ impl Engine {
             numbers: &mut self.numbers,
             actions: &mut self.actions,
             wishes: &mut wishes,
+            others: Others { index: &self.index, sas: &self.sas },
         };
         let result = work(&mut ctx);
         self.grant(now, host, wishes);

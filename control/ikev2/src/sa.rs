@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::clock::{Millis, Now};
+use crate::engine::index::Others;
 use crate::event::{Event, Level};
 use crate::fragmentation::Reassembly;
 use crate::host::Host;
@@ -29,6 +30,7 @@ pub(crate) struct Context<'a> {
     pub(crate) numbers: &'a mut Numbers,
     pub(crate) actions: &'a mut VecDeque<Action>,
     pub(crate) wishes: &'a mut Vec<Wish>,
+    pub(crate) others: Others<'a>,
 }
 
 /// The next numbers of SAs.

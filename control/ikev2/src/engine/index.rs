@@ -3,7 +3,7 @@
 use crate::input::IkeId;
 use crate::sa::SaCore;
 use crate::state::State;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use xswan_credentials::Identity;
 
 /// What an IKE SA is found by.
@@ -37,7 +37,7 @@ impl Keys {
 
 /// All IKE SAs by all of these.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     keys: HashMap<IkeId, Keys>,
     by_spi: HashMap<u64, IkeId>,
     by_child: HashMap<u32, IkeId>,
@@ -105,5 +105,20 @@ impl Index {
         connection: &str,
     ) -> impl DoubleEndedIterator<Item = IkeId> + '_ {
         self.by_connection.get(connection).into_iter().flatten().copied()
+    }
+}
+
+/// The other IKE SAs, as far as one may ask about them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Others<'a> {
+    pub(super) index: &'a Index,
+    pub(super) sas: &'a BTreeMap<IkeId, State>,
+}
+
+impl Others<'_> {
+    /// Whether one is up between these identities.
+    pub(crate) fn are_between(&self, local: &Identity, remote: &Identity) -> bool {
+        let between = |id| self.sas.get(&id).is_some_and(|state| state.is_between(local, remote));
+        self.index.by_peer(remote).any(between)
     }
 }

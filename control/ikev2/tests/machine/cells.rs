@@ -75,7 +75,8 @@ fn message(
         Class::Older => expected.checked_sub(2)?,
         Class::FarAhead => expected + 1_000,
         Class::Same => {
-            let same = (!response && !duel.last_request.is_empty()).then(|| duel.last_request.clone());
+            let same =
+                (!response && !duel.last_request.is_empty()).then(|| duel.last_request.clone());
             return same.filter(|octets| {
                 parse_datagram(octets).is_ok_and(|parsed| parsed.header.exchange == exchange)
             });

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use xswan_credentials::{IdentityPattern, SharedSecretKind};
 use xswan_ike_crypto::{Group, KeyExchange, Secret};
+use xswan_ikev2::Input;
 use xswan_ikev2::input::Target;
 use xswan_ikev2::policy::{Configuration, ConnectionPolicy};
 use xswan_ikev2::wire::{
     self, ExchangeType, Nonce, Payload, Proposal, SecurityAssociation, Transform, protocol,
 };
-use xswan_ikev2::Input;
 use xswan_simulation::peer::{Duel, Peer};
 use xswan_simulation::{Gateway, policies};
 

@@ -7,7 +7,7 @@ use crate::clock::Millis;
 use crate::established::{Established, Params};
 use crate::event::Level;
 use crate::exchange::ike_sa_init::{HalfOpen, Handshake};
-use crate::policy::{Childless, ConnectionPolicy, LocalRound, RemoteRound};
+use crate::policy::{Childless, ConnectionPolicy, LocalRound, RemoteRound, Unique};
 use crate::sa::{Context, Inbound, SaCore, Wish, notify, to_identification};
 use crate::state::State;
 use crate::wire::{
@@ -498,6 +498,12 @@ impl Authenticating {
         mut payloads: Vec<Payload>,
     ) -> State {
         let connection = Arc::clone(&self.core.connection);
+        let peer = self.eap_peer.as_ref().unwrap_or(&self.peer.0);
+        let first_contact = notify(&self.first, NotifyType::INITIAL_CONTACT).is_some();
+        let duplicate = !first_contact && ctx.others.are_between(&self.own, peer);
+        if duplicate && connection.unique == Unique::Keep {
+            return self.refuse(ctx, inbound, "there is an IKE_SA already, and unique = keep");
+        }
         let first = std::mem::take(&mut self.first);
         let has = |kind| notify(&first, kind).is_some();
         let remote_id = self.peer.0.clone();
