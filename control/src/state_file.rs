@@ -4,7 +4,8 @@
 //! magic 8 | nonce 12 | AES-256-GCM(version 1, length implied, octets) | tag 16
 //! ```
 //! The key is in a file of its own beside it, made at the first start; both are of mode 0600 and
-//! replaced as a whole (write, fsync, rename), so a crash leaves the old file or the new one.
+//! replaced as a whole (write, rename), so a kill leaves the old file or the new one. The disk is
+//! not waited for: after a reboot the tunnels that this is about are gone.
 //! Only the owner reads either; the encryption is for what leaves the machine without the key:
 //! backups, core dumps of other programs, a disk that is taken out while the run directory is in
 //! memory.
@@ -65,7 +66,6 @@ fn write_private(path: &Path, octets: &[u8]) -> Result<(), String> {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(octets)?;
-        file.sync_all()?;
         std::fs::rename(&temporary, path)
     })();
     result.map_err(|error: io::Error| describe(path, &error))

@@ -1,7 +1,8 @@
 //! The core driven: datagrams, time, news of the dataplane and commands in, actions done.
 //!
 //! A batch of inputs is handled, its SAs published at once, policies and steering once at the
-//! end ([`Ike::settle`]), and then what has to survive a restart is saved. What the peer is told after an SA was published waits until the
+//! end ([`Ike::settle`]), and then what has to survive a restart is saved, before a peer hears
+//! of it. What the peer is told after an SA was published also waits until the
 //! dataplane has taken it in, or until [`PATIENCE_MS`]: a peer may use an SA the moment it
 //! hears of it. Everything else leaves at once.
 
@@ -44,12 +45,16 @@ enum Outgoing {
     Keepalive { local: SocketAddr, remote: SocketAddr },
 }
 
-/// Datagrams that wait for the dataplane.
+/// Datagrams that wait for the state to be saved, or for the dataplane.
 #[derive(Debug)]
 struct Held {
     awaited: Vec<Await>,
+    /// They are about what is in the tables.
+    tables: bool,
     /// Edition of the policies; `None` until it is written.
     policies: Option<u64>,
+    /// Which save has what they tell.
+    save: Option<u64>,
     deadline_ms: u64,
     outgoing: Vec<Outgoing>,
 }
@@ -89,8 +94,6 @@ pub struct Ike {
     uses_ms: u64,
     run_directory: std::path::PathBuf,
     dataplane: (u64, bool),
-    /// Datagrams that wait for the end of the batch only.
-    outbox: Vec<Outgoing>,
     pub(super) keeper: Keeper,
 }
 
@@ -156,7 +159,6 @@ impl Ike {
             uses_ms: 0,
             run_directory: config.run_directory(),
             dataplane: (0, false),
-            outbox: Vec::new(),
             keeper: Keeper::new(&config.run_directory(), config.ike.keep_state),
         })
     }
@@ -222,22 +224,25 @@ impl Ike {
             }
             // What proves nothing, a flood of first messages, changes nothing that is kept.
             let authentic = self.engine.statistics().messages_in != before;
-            self.keeper.stale |= authentic || (acted && !datagram);
+            let changed = authentic || (acted && !datagram);
+            let save = changed.then(|| self.keeper.changed()).flatten();
             inputs.extend(
                 outcome.failed.drain(..).map(|spi_in| Input::ChildExpiry { spi_in, hard: true }),
             );
-            self.hand_over(outcome);
+            self.hand_over(outcome, save);
         }
     }
 
-    fn hand_over(&mut self, outcome: Outcome) {
-        let Outcome { awaited, outgoing, tables_changed, .. } = outcome;
-        if tables_changed || !awaited.is_empty() {
-            let deadline_ms = clock_ms() + PATIENCE_MS;
-            self.held.push_back(Held { awaited, policies: None, deadline_ms, outgoing });
-        } else {
-            self.outbox.extend(outgoing);
+    fn hand_over(&mut self, outcome: Outcome, save: Option<u64>) {
+        let Outcome { awaited, outgoing, tables_changed: tables, .. } = outcome;
+        if outgoing.is_empty() {
+            return;
         }
+        if !tables && save.is_none() {
+            return outgoing.into_iter().for_each(|one| self.send(one));
+        }
+        let deadline_ms = clock_ms() + PATIENCE_MS;
+        self.held.push_back(Held { awaited, tables, policies: None, save, deadline_ms, outgoing });
     }
 
     fn send(&mut self, outgoing: Outgoing) {
@@ -327,15 +332,13 @@ impl Ike {
         if tables.child_sas.is_changed() && now_ms >= self.published_ms.saturating_add(pause) {
             self.published_ms = now_ms;
             let edition = tables.flush();
-            let unwritten = self.held.iter_mut().filter(|held| held.policies.is_none());
+            let unwritten =
+                self.held.iter_mut().filter(|held| held.tables && held.policies.is_none());
             unwritten.for_each(|held| held.policies = edition);
             self.settle_routes(tables);
         }
         // Before the peer hears of it: killed after that, we go on from what it knows.
         self.keep(tables, now_ms);
-        for one in std::mem::take(&mut self.outbox) {
-            self.send(one);
-        }
         self.release(tables, now_ms);
     }
 
@@ -346,16 +349,18 @@ impl Ike {
         let runs = self.dataplane_runs(now_ms);
         let changed = tables.child_sas.is_changed();
         let applied = tables.maps.policies_applied();
-        let ready = |held: &mut Held| {
-            let written = !changed || held.policies.is_some();
+        let saves = self.keeper.saves();
+        let ready = |held: &Held| {
+            let saved = held.save.is_none_or(|save| saves >= save);
+            let written = !held.tables || !changed || held.policies.is_some();
             let policies = held.policies.is_none_or(|edition| applied >= edition);
             let taken = || policies && is_applied(&tables.maps, &held.awaited);
-            written && (!runs || now_ms >= held.deadline_ms || taken())
+            saved && written && (!runs || now_ms >= held.deadline_ms || taken())
         };
         // In order, as far as possible: the first that waits stops nobody else.
         let mut kept = VecDeque::with_capacity(self.held.len());
-        for mut held in std::mem::take(&mut self.held) {
-            if ready(&mut held) {
+        for held in std::mem::take(&mut self.held) {
+            if ready(&held) {
                 held.outgoing.into_iter().for_each(|one| self.send(one));
             } else {
                 kept.push_back(held);

@@ -2,9 +2,8 @@
 //!
 //! The keys of Child SAs stay in the maps and nowhere else. A restarted daemon takes its IKE SAs
 //! back, compares their Child SAs with the maps, and goes on; what is in one and not in the
-//! other is closed. It is saved before a peer hears of a change, unless that would take more
-//! than a tenth of the time: with very many SAs, or on a slow disk, some changes are saved
-//! together.
+//! other is closed. A peer hears of a change when it is saved. Where saving takes its time, with
+//! very many SAs, the changes of some milliseconds are saved together.
 
 use super::event_loop::{Ike, now};
 use crate::state_file::StateFile;
@@ -20,8 +19,12 @@ use xswan_ikev2::wire;
 use xswan_sa_api::clock_ms;
 use zeroize::Zeroizing;
 
-/// Of the time that saving takes, so much is left between two times.
-const PAUSES: u64 = 9;
+/// What is done in this time is done with every batch of changes.
+const QUICK_US: u64 = 1_000;
+/// Otherwise, so many times as long as saving takes is left between two times,
+const PAUSES: u64 = 4;
+/// but never longer than this: peers wait for us.
+const PAUSE_MAX_MS: u64 = 200;
 
 /// Addresses, protocol and ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +75,8 @@ pub struct ChildRecord {
 pub struct Keeper {
     file: StateFile,
     enabled: bool,
-    /// Something has changed since the last time.
-    pub stale: bool,
+    stale: bool,
+    saves: u64,
     not_before_ms: u64,
     failed: bool,
 }
@@ -83,7 +86,20 @@ impl Keeper {
     #[must_use]
     pub fn new(directory: &Path, enabled: bool) -> Self {
         let file = StateFile::in_directory(directory);
-        Self { file, enabled, stale: false, not_before_ms: 0, failed: false }
+        Self { file, enabled, stale: false, saves: 0, not_before_ms: 0, failed: false }
+    }
+
+    /// Something has changed. Returns the number of the save that has it; `None`: nothing is
+    /// saved.
+    pub fn changed(&mut self) -> Option<u64> {
+        self.stale = true;
+        self.enabled.then_some(self.saves + 1)
+    }
+
+    /// How often it was saved, or could not be.
+    #[must_use]
+    pub const fn saves(&self) -> u64 {
+        self.saves
     }
 
     /// When there is something to be saved.
@@ -104,8 +120,10 @@ impl Keeper {
             }
         }
         self.stale = false;
+        self.saves += 1;
         let took_us = started.elapsed().as_micros() as u64;
-        self.not_before_ms = clock_ms() + took_us * PAUSES / 1000;
+        let pause_ms = if took_us < QUICK_US { 0 } else { took_us * PAUSES / 1000 };
+        self.not_before_ms = clock_ms() + pause_ms.min(PAUSE_MAX_MS);
     }
 }
 
@@ -136,9 +154,8 @@ impl Ike {
 
     fn keep_now(&mut self, tables: &Tables) {
         let core = self.engine.export(now());
-        if let Some(octets) = encode(&core, &tables.child_sas.records()) {
-            self.keeper.save(&octets);
-        }
+        let octets = encode(&core, &tables.child_sas.records()).unwrap_or_default();
+        self.keeper.save(&octets);
     }
 
     /// Saves what has changed, before the end.
