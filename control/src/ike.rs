@@ -7,6 +7,7 @@ pub mod convert;
 pub mod credential_files;
 pub mod event_log;
 pub mod event_loop;
+pub mod group_rows;
 pub mod listing;
 pub mod persistence;
 pub mod slots;

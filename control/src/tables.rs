@@ -49,15 +49,15 @@ fn config_ids(wanted: &Wanted) -> impl Iterator<Item = ((String, String), u32)> 
 fn all_rows(wanted: &Wanted, child_sas: &ChildSas, placed: &HashMap<u32, u32>) -> Vec<PolicyRow> {
     let own = wanted.rows(placed);
     let mut own = own.into_iter().peekable();
-    let mut rows = Vec::new();
+    let mut rows = Vec::with_capacity(wanted.policies.len() + child_sas.rows().group_count());
     for child in &wanted.children {
-        rows.extend(child_sas.rows_of(child.id));
+        child_sas.rows().append(child.id, &mut rows);
         while let Some(row) = own.next_if(|row| row.child == child.id) {
             rows.push(row);
         }
     }
     let known: HashSet<u32> = wanted.children.iter().map(|child| child.id).collect();
-    rows.extend(child_sas.orphaned_rows(&known));
+    child_sas.rows().append_orphans(&known, &mut rows);
     rows
 }
 
@@ -222,6 +222,6 @@ impl Tables {
     /// How many rows of policies there are, for how often they are written.
     #[must_use]
     pub fn row_count(&self) -> usize {
-        self.wanted.policies.len() + self.child_sas.row_count()
+        self.wanted.policies.len() + self.child_sas.rows().group_count()
     }
 }

@@ -1,7 +1,7 @@
 //! Negotiated Child SAs in the shared maps, beside the static ones.
 //!
 //! A pair of SAs is published into its slots at once. Policies and steering prefixes change
-//! together, once for a batch of inputs ([`ChildSas::rows_of`], [`ChildSas::retire`]), in the
+//! together, once for a batch of inputs ([`ChildSas::rows`], [`ChildSas::retire`]), in the
 //! order that the maps ask for: SAs, policies, then what goes, then prefixes.
 //!
 //! All Child SAs that take each other's place are a *group*: they have one number in the maps
@@ -9,11 +9,12 @@
 //! changes one slot in the policies, and what arrives on either inbound SA is accepted.
 
 use super::convert_selector;
+use super::group_rows::GroupRows;
 use super::persistence::{ChildRecord, Selector};
 use super::slots::Slots;
 use crate::child_policy;
 use crate::prefixes::{Contribution, Prefixes};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use xswan_config::{Child, Config, TrafficSelector};
@@ -21,7 +22,7 @@ use xswan_ikev2::ChildId;
 use xswan_ikev2::action::{ChildInstall, ChildMode, EspSuite};
 use xswan_sa_api::{
     Algorithm, DoorbellSender, Encap, InboundConfig, InboundFlags, Key, Lifetimes, Mode,
-    OutboundConfig, PolicyRow, Read, Ring, SharedMaps, clock_ms, replay_words_for,
+    OutboundConfig, Read, Ring, SharedMaps, clock_ms, replay_words_for,
 };
 
 /// Groups are numbered from here; names hash to any number, so each is checked, too.
@@ -64,7 +65,6 @@ pub struct Group {
     /// Traffic on the peer's side.
     pub remote_ts: Vec<TrafficSelector>,
     members: Vec<ChildId>,
-    rows: Vec<PolicyRow>,
     contributions: Vec<Contribution>,
 }
 
@@ -96,8 +96,7 @@ pub struct ChildSas {
     by_slot_in: HashMap<u32, ChildId>,
     by_slot_out: HashMap<u32, ChildId>,
     groups: BTreeMap<u32, Group>,
-    /// Configured child → its groups, the newest last.
-    by_config: HashMap<u32, BTreeSet<u32>>,
+    rows: GroupRows,
     outers: HashMap<IpAddr, u32>,
     retired: Vec<Retired>,
     next_group: u32,
@@ -216,7 +215,7 @@ impl ChildSas {
             by_slot_in: HashMap::new(),
             by_slot_out: HashMap::new(),
             groups: BTreeMap::new(),
-            by_config: HashMap::new(),
+            rows: GroupRows::default(),
             outers: HashMap::new(),
             retired: Vec::new(),
             next_group: FIRST_GROUP,
@@ -441,10 +440,12 @@ impl ChildSas {
         *self.outers.entry(sa.local).or_default() += 1;
         self.by_slot_in.insert(sa.slot_in, sa.id);
         self.by_slot_out.insert(sa.slot_out, sa.id);
-        if let Some(group) = self.groups.get_mut(&sa.group) {
+        let number = sa.group;
+        if let Some(group) = self.groups.get_mut(&number) {
             group.members.push(sa.id);
         }
         self.children.insert(sa.id, sa);
+        self.choose_slot(number);
         self.changed = true;
     }
 
@@ -469,19 +470,11 @@ impl ChildSas {
         contributions.iter().for_each(|one| prefixes.add(*one));
         let names = (connection.to_owned(), name.to_owned());
         let config_id = self.config_ids.get(&names).copied().unwrap_or(0);
-        self.by_config.entry(config_id).or_default().insert(number);
+        self.rows.add(config_id, number, rows);
         let (connection, name) = names;
         let members = Vec::new();
-        let group = Group {
-            config_id,
-            connection,
-            name,
-            local_ts,
-            remote_ts,
-            members,
-            rows,
-            contributions,
-        };
+        let group =
+            Group { config_id, connection, name, local_ts, remote_ts, members, contributions };
         self.groups.insert(number, group);
     }
 
@@ -491,6 +484,8 @@ impl ChildSas {
             && !sa.outbound
         {
             sa.outbound = true;
+            let number = sa.group;
+            self.choose_slot(number);
             self.changed = true;
         }
     }
@@ -547,13 +542,12 @@ impl ChildSas {
         let Some(group) = self.groups.get_mut(&sa.group) else { return };
         group.members.retain(|member| *member != child);
         if !group.members.is_empty() {
+            self.choose_slot(sa.group);
             return;
         }
         if let Some(group) = self.groups.remove(&sa.group) {
             group.contributions.iter().for_each(|one| prefixes.remove(*one));
-            if let Some(groups) = self.by_config.get_mut(&group.config_id) {
-                groups.remove(&sa.group);
-            }
+            self.rows.remove(group.config_id, sa.group);
         }
     }
 
@@ -580,29 +574,17 @@ impl ChildSas {
         }
     }
 
-    /// The rows of one configured child's groups, the newest first.
-    pub fn rows_of(&self, config_id: u32) -> impl Iterator<Item = PolicyRow> {
-        let groups = self.by_config.get(&config_id).into_iter().flatten();
-        groups.rev().flat_map(|number| self.rows_of_group(*number))
-    }
-
-    /// The rows of children that are configured no more, in the order of their numbers.
-    pub fn orphaned_rows(&self, known: &HashSet<u32>) -> Vec<PolicyRow> {
-        let orphans = self.groups.iter().filter(|(_, group)| !known.contains(&group.config_id));
-        orphans.flat_map(|(number, _)| self.rows_of_group(*number)).collect()
-    }
-
-    fn rows_of_group(&self, number: u32) -> impl Iterator<Item = PolicyRow> {
-        let group = self.groups.get(&number);
-        let slot = group.and_then(|group| self.current(group)).map(|sa| sa.slot_out);
-        let rows = group.map(|group| group.rows.as_slice()).unwrap_or_default();
-        rows.iter().map(move |row| PolicyRow { outbound_slot: slot, ..*row })
-    }
-
-    /// About how many rows all groups have.
+    /// The policies of all groups.
     #[must_use]
-    pub fn row_count(&self) -> usize {
-        self.groups.len()
+    pub const fn rows(&self) -> &GroupRows {
+        &self.rows
+    }
+
+    /// The rows of a group name the SA that it sends through.
+    fn choose_slot(&mut self, number: u32) {
+        let Some(group) = self.groups.get(&number) else { return };
+        let slot = self.current(group).map(|sa| sa.slot_out);
+        self.rows.set_slot(group.config_id, number, slot);
     }
 
     /// The SA that a group sends through: the newest that may be used.
@@ -620,8 +602,7 @@ impl ChildSas {
     #[must_use]
     pub fn has(&self, connection: &str, name: &str) -> bool {
         let names = (connection.to_owned(), name.to_owned());
-        let groups = self.config_ids.get(&names).and_then(|id| self.by_config.get(id));
-        groups.is_some_and(|groups| !groups.is_empty())
+        self.config_ids.get(&names).is_some_and(|id| self.rows.has(*id))
     }
 
     /// A Child SA by its number.
