@@ -91,6 +91,8 @@ pub(crate) struct NegotiatedChild {
     pub(crate) remote_ts: Vec<TrafficSelector>,
     pub(crate) no_tfc: bool,
     pub(crate) replaces: Option<ChildId>,
+    /// As responder: other children would take more of what the peer proposed.
+    pub(crate) more_possible: bool,
 }
 
 /// Why there is no Child SA: what the peer is told, and what the log says.
@@ -227,6 +229,7 @@ impl ChildOffer {
                 remote_ts,
                 no_tfc: notify(payloads, NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED).is_some(),
                 replaces: self.replaces,
+                more_possible: false,
             }),
             Err(refusal) => Err((self, refusal)),
         }
@@ -383,6 +386,14 @@ pub(crate) fn answer(
             remote_ts,
             no_tfc: notify(payloads, NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED).is_some(),
             replaces: None,
+            more_possible: candidates.iter().any(|other| {
+                let takes = |proposed: &[TrafficSelector], templates, own: &[IpAddr]| {
+                    !narrow(proposed, &resolve(templates, own)).is_empty()
+                };
+                !Arc::ptr_eq(other, policy)
+                    && takes(tsr, &other.local_ts, &addresses.local)
+                    && takes(tsi, &other.remote_ts, &addresses.remote)
+            }),
         });
     }
     Err(best.unwrap_or_else(|| unacceptable(tsi, tsr)))
@@ -415,6 +426,10 @@ impl NegotiatedChild {
         let mut payloads = Vec::new();
         if self.mode == ChildMode::Transport {
             payloads.push(Payload::Notify(Notify::new(NotifyType::USE_TRANSPORT_MODE, Vec::new())));
+        }
+        if self.more_possible {
+            let kind = NotifyType::ADDITIONAL_TS_POSSIBLE;
+            payloads.push(Payload::Notify(Notify::new(kind, Vec::new())));
         }
         let spi = self.spi_in.to_be_bytes().to_vec();
         let proposals = vec![self.choice.to_proposal(protocol::ESP, spi)];
