@@ -37,8 +37,8 @@ pub(crate) fn reload(control: &mut Control) -> Result<Value, String> {
     // Opened before anything changes: the ports may be somebody else's.
     let fresh = match (&control.ike, loaded.ike) {
         (None, Some(converted)) => Fresh::Daemon(Box::new(Ike::start(&loaded.config, converted)?)),
-        (Some(_), Some(converted)) => Fresh::Configuration(converted),
-        (Some(_), None) => Fresh::Configuration(Converted::default()),
+        (Some(_), Some(converted)) => Fresh::Configuration(Box::new(converted)),
+        (Some(_), None) => Fresh::Configuration(Box::default()),
         (None, None) => Fresh::Nothing,
     };
     let old = control.tables.configure(Arc::clone(&loaded.config), loaded.wanted);
@@ -86,7 +86,7 @@ pub(crate) fn reload(control: &mut Control) -> Result<Value, String> {
 enum Fresh {
     Nothing,
     Daemon(Box<Ike>),
-    Configuration(Converted),
+    Configuration(Box<Converted>),
 }
 
 /// Names of children that only the new or only the old configuration has.

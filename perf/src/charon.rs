@@ -61,7 +61,7 @@ impl Charon {
     }
 }
 
-fn strongswan_conf(socket: &PathBuf) -> String {
+fn strongswan_conf(socket: &Path) -> String {
     let socket = socket.display();
     format!(
         "charon-systemd {{\n\

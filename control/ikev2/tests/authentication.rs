@@ -1,4 +1,5 @@
 //! Who may come in and who may not.
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Handshakes between two cores on a clean wire.
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::sync::Arc;
 use xswan_ikev2::Input;

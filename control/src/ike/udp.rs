@@ -301,16 +301,16 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 }
 
 fn refused(port: u16, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return format!(
             "UDP port {port}: another program has it (another IKE daemon?); stop it, or change \
              ike.port and ike.port_nat_t"
-        ),
-        io::ErrorKind::PermissionDenied => {
-            format!("UDP port {port}: not permitted; CAP_NET_BIND_SERVICE is needed")
-        }
-        _ => format!("UDP port {port}: {error}"),
+        );
     }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return format!("UDP port {port}: not permitted; CAP_NET_BIND_SERVICE is needed");
+    }
+    format!("UDP port {port}: {error}")
 }
 
 /// Our address for packets to a destination, by the kernel's routes.

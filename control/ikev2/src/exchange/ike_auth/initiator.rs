@@ -10,6 +10,7 @@ use crate::clock::Millis;
 use crate::established::{Established, Params, Wanted};
 use crate::event::Level;
 use crate::exchange::ike_sa_init::{Goal, Handshake, fail};
+use crate::input::RequestId;
 use crate::message_id::Due;
 use crate::policy::{Childless, LocalRound, RemoteRound, Unique};
 use crate::sa::{Context, Inbound, SaCore, Wish, notify, to_identification};
@@ -427,13 +428,7 @@ impl AuthRequested {
     /// Everything is proved: the IKE SA stands, with or without the Child SA.
     fn finish(mut self: Box<Self>, ctx: &mut Context<'_>, inbound: &Inbound) -> State {
         let Some((remote_id, _)) = self.peer.take() else { return State::Closed };
-        let assigned = configuration::assigned(&inbound.payloads);
-        for address in &assigned.addresses {
-            let (ike, address, dns) = (self.core.id, *address, assigned.dns.clone());
-            ctx.act(Action::AddVirtualIp { ike, address, dns });
-            let text = format!("installing new virtual IP {address}");
-            self.core.event(ctx, Level::Info, "virtual-ip", text);
-        }
+        let assigned = self.virtual_addresses(ctx, &inbound.payloads);
         let text = format!(
             "IKE_SA {}[{}] established between {}[{}]...{}[{remote_id}]",
             self.core.connection.name,
@@ -472,29 +467,7 @@ impl AuthRequested {
             ctx.wishes.push(Wish::Close(old));
         }
         let seconds = lifetime.map(u32::from_be_bytes);
-        let mut wanted: Vec<Wanted> = self
-            .pending_children
-            .iter()
-            .filter_map(|name| self.core.connection.child(name).cloned())
-            .map(|policy| Wanted {
-                request: self.goal.waits_for(&policy.name),
-                policy,
-                packet: None,
-            })
-            .collect();
-        // An operator who waits, waits for the child he named.
-        let mut request = request;
-        if let Some(first) = wanted.first_mut().filter(|_| child.is_none()) {
-            if let Some(request) = request.take() {
-                let also = first.request.replace(request);
-                ctx.done(also, Ok(1));
-            }
-            first.packet = self.goal.packet.take();
-        }
-        ctx.done(request, Ok(1));
-        for (child, request) in std::mem::take(&mut self.goal.waiting) {
-            ctx.done(Some(request), Err(format!("{child} is not configured any more")));
-        }
+        let wanted = self.wanted(ctx, child.is_some(), request);
         let params = Params {
             local_id: self.own,
             remote_id,
@@ -506,6 +479,55 @@ impl AuthRequested {
             auth_lifetime_s: seconds,
         };
         State::Established(Established::new(ctx, self.core, params))
+    }
+
+    /// Tells the shell about the addresses that we were given.
+    fn virtual_addresses(
+        &self,
+        ctx: &mut Context<'_>,
+        payloads: &[Payload],
+    ) -> configuration::Assigned {
+        let assigned = configuration::assigned(payloads);
+        for address in &assigned.addresses {
+            let (ike, address, dns) = (self.core.id, *address, assigned.dns.clone());
+            ctx.act(Action::AddVirtualIp { ike, address, dns });
+            let text = format!("installing new virtual IP {address}");
+            self.core.event(ctx, Level::Info, "virtual-ip", text);
+        }
+        assigned
+    }
+
+    /// The children that are still to be made, and who waits for them. Whoever waits for what
+    /// is done or cannot be is told.
+    fn wanted(
+        &mut self,
+        ctx: &mut Context<'_>,
+        has_child: bool,
+        mut request: Option<RequestId>,
+    ) -> Vec<Wanted> {
+        let mut wanted: Vec<Wanted> = self
+            .pending_children
+            .iter()
+            .filter_map(|name| self.core.connection.child(name).cloned())
+            .map(|policy| Wanted {
+                request: self.goal.waits_for(&policy.name),
+                policy,
+                packet: None,
+            })
+            .collect();
+        // An operator who waits, waits for the child he named.
+        if let Some(first) = wanted.first_mut().filter(|_| !has_child) {
+            if let Some(request) = request.take() {
+                let also = first.request.replace(request);
+                ctx.done(also, Ok(1));
+            }
+            first.packet = self.goal.packet.take();
+        }
+        ctx.done(request, Ok(1));
+        for (child, request) in std::mem::take(&mut self.goal.waiting) {
+            ctx.done(Some(request), Err(format!("{child} is not configured any more")));
+        }
+        wanted
     }
 
     fn install(
