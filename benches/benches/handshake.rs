@@ -4,11 +4,6 @@
 //! `aes128gcm16-prfsha256-x25519`; events and actions are made and thrown away, nothing is
 //! installed. SAs are kept and closed now and then, as a gateway has them; closing is measured
 //! on its own.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "without its set-up there is nothing to measure"
-)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::cell::RefCell;

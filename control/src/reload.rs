@@ -63,7 +63,7 @@ pub(crate) fn reload(control: &mut Control) -> Result<Value, String> {
         }
         Fresh::Configuration(converted) => {
             if let Some(ike) = &mut control.ike {
-                ike.configure(&control.config, converted);
+                ike.configure(&control.config, *converted);
                 ike.close_removed(&mut control.tables, &old_config, &control.config);
                 ike.start_children(&mut control.tables, Some(&old_config));
             }

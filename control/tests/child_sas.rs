@@ -193,7 +193,7 @@ fn a_rekeying_changes_one_slot_and_keeps_the_old_inbound_sa() {
     let (new_in, new_out) = bench.slots(new);
     let child_of = |slot| match bench.tables.maps.read_inbound(slot) {
         Read::Present { config, .. } => config.child,
-        _ => panic!("present"),
+        Read::Empty { .. } | Read::Torn | Read::Invalid { .. } => panic!("present"),
     };
     assert_eq!(child_of(old_in), child_of(new_in), "one set of policies admits both");
     bench.tables.child_sas.switch_outbound(ChildId(new));

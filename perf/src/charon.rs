@@ -7,7 +7,7 @@
 //! SAs is left out. `kernel-libipsec` would make charon count the cipher's set-up of a second
 //! packet path that nobody uses for speed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use xswan_testkit::failure::Outcome;

@@ -118,8 +118,8 @@ fn limits_of_packets_rekey_by_themselves() -> Outcome<()> {
     reach(&topology, CLIENT_V4[1])?;
     let spi = |gateway: &Gateway<'_>| -> Outcome<Value> {
         let sas = ike_sas(gateway)?;
-        let children = sas.iter().filter_map(|sa| sa["children"].as_array()).flatten();
-        let newest = children.filter(|child| child["state"] == "INSTALLED").next_back();
+        let mut children = sas.iter().filter_map(|sa| sa["children"].as_array()).flatten();
+        let newest = children.rfind(|child| child["state"] == "INSTALLED");
         Ok(newest.map(|child| child["spi_in"].clone()).unwrap_or_default())
     };
     let first = spi(&gateways[0])?;

@@ -70,7 +70,10 @@ fn esp_frame(wire: &mut RawSocket, wanted: impl Fn(&[u8]) -> bool) -> Outcome<Ve
 
 fn path_mtu(gateway: &Gateway<'_>) -> Outcome<u64> {
     let answer = gateway.query(&["list-sas"])?;
-    answer.pointer("/static/0/out/path_mtu").and_then(|mtu| mtu.as_u64()).ok_or("no path MTU".into())
+    answer
+        .pointer("/static/0/out/path_mtu")
+        .and_then(|mtu| mtu.as_u64())
+        .ok_or("no path MTU".into())
 }
 
 /// "Too big" about `quoted`, which starts with its IP header, from somebody on the wire.

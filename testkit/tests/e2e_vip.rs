@@ -2,7 +2,6 @@
 //! access gateway has one.
 //!
 //! Needs root and the built daemons; run by `cargo xtask test --only vip`.
-#![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};

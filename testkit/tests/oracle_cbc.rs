@@ -91,7 +91,9 @@ fn inner(len: usize) -> Vec<u8> {
 }
 
 fn octets(line: &Value) -> Vec<u8> {
-    let text = line["packet"].as_str().unwrap_or_else(|| panic!("{line}"));
+    let text = line["packet"].as_str();
+    assert!(text.is_some(), "{line}");
+    let text = text.unwrap_or_default();
     let octet = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
     (0..text.len()).step_by(2).map(octet).collect()
 }

@@ -140,11 +140,8 @@ impl Network {
         let packets: Vec<_> = outbound
             .map(|child| {
                 let install = &child.install;
-                let outer = Datagram {
-                    from: install.local,
-                    to: install.remote,
-                    octets: Vec::new(),
-                };
+                let outer =
+                    Datagram { from: install.local, to: install.remote, octets: Vec::new() };
                 (install.spi_out, install.key_out.clone(), outer)
             })
             .collect();

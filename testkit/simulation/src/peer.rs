@@ -12,8 +12,8 @@ use xswan_ike_crypto::{
     Group, IkeKeys, KeyExchange, Random, SkCipher, Skeyseed, Suite, respond, shared_key_auth,
 };
 use xswan_ikev2::wire::{
-    self, Authentication, ExchangeType, Flags, Header, Identification, Message, Nonce, Payload,
-    NotifyType, PayloadType, Proposal, Protection, SecurityAssociation, TrafficSelectors, Transform,
+    self, Authentication, ExchangeType, Flags, Header, Identification, Message, Nonce, NotifyType,
+    Payload, PayloadType, Proposal, Protection, SecurityAssociation, TrafficSelectors, Transform,
     VendorId, emit_chain, parse_chain, parse_datagram, protected_prefix, protocol,
 };
 use xswan_ikev2::{Input, Millis};

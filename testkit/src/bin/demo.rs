@@ -128,9 +128,9 @@ fn run_tunnel(show: &Show, topology: &Topology, outer: Outer, encap: bool) -> Ou
 fn child_spis(gateway: &Gateway<'_>) -> Outcome<(String, String)> {
     let answer = gateway.query(&["list-sas"])?;
     let sas = answer["ike_sas"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let children = sas.iter().filter_map(|sa| sa["children"].as_array()).flatten();
+    let mut children = sas.iter().filter_map(|sa| sa["children"].as_array()).flatten();
     let installed = |child: &&Value| child["state"] == "INSTALLED";
-    let child = children.filter(installed).next_back().ok_or_else(|| Failure::new("no Child SA"))?;
+    let child = children.rfind(installed).ok_or_else(|| Failure::new("no Child SA"))?;
     let text = |key: &str| child[key].as_str().unwrap_or_default().to_owned();
     Ok((text("spi_in"), text("spi_out")))
 }

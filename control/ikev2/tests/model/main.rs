@@ -3,6 +3,7 @@
 //! A run is a function of its seed: configuration, commands, losses and entropy. The ordinary
 //! test run makes [`RUNS`] of them; `XSWAN_MODEL_RUNS` makes more, `XSWAN_MODEL_SEED` only the one
 //! with that seed, with both logs (`XSWAN_MODEL_LINES`: more of them).
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod invariants;
 mod scenario;

@@ -52,7 +52,7 @@ impl World {
         self.settle(|world| invariants::quiet(world, scenario))?;
         invariants::bounded(self)?;
         self.take_down(scenario);
-        self.settle(|world| invariants::nothing_left(world))?;
+        self.settle(invariants::nothing_left)?;
         invariants::all_answered(self)
     }
 
