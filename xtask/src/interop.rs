@@ -18,6 +18,11 @@ use std::time::{Duration, Instant};
 /// them.
 pub const NOT_YET: &[&str] = &["mobike", "mobike-nat", "mobike-resp", "redirect"];
 
+/// Scenarios that `cargo xtask test` runs with our programs on both sides; `cargo xtask interop
+/// strongswan --dut both` runs all.
+const WITH_ITSELF: &[&str] =
+    &["psk4", "cert6", "eap-tls", "frag", "natt", "reauth-mbb", "rekey", "vip"];
+
 /// Longer than the slowest scenario with all its waits on a busy machine.
 const SCENARIO_LIMIT: Duration = Duration::from_secs(180);
 /// How long ending a lab may take.
@@ -164,12 +169,15 @@ pub fn area() -> Result<Count, String> {
     if chosen.is_empty() {
         return Ok(Count::default());
     }
-    scenarios_in_all_places(&Request {
-        peer: Peer::Installed,
-        places: vec!["gwa", "gwb", "gwa gwb"],
-        jobs: 2,
-        scenarios: chosen,
-    })
+    let request = |places, scenarios| Request { peer: Peer::Installed, places, jobs: 3, scenarios };
+    let mut count = scenarios_in_all_places(&request(vec!["gwa", "gwb"], chosen))?;
+    // With ours on both sides the two differ in nothing that the first run has not shown; a few
+    // of them tell whether the lab works so.
+    let few = WITH_ITSELF.iter().map(|name| (*name).to_owned()).collect();
+    let more = scenarios_in_all_places(&request(vec!["gwa gwb"], few))?;
+    count.passed += more.passed;
+    count.failures.extend(more.failures);
+    Ok(count)
 }
 
 fn build() -> Result<(), String> {
@@ -287,10 +295,17 @@ struct Lab<'a> {
 impl Lab<'_> {
     fn run(&self, job: Job) -> Outcome {
         let began = Instant::now();
-        let (passed, output) = match self.attempt(&job) {
+        let attempt = || match self.attempt(&job) {
             Ok(both) => both,
             Err(why) => (false, why),
         };
+        let (mut passed, mut output) = attempt();
+        // The kernel lets go of the sockets of the scenario before when it finds the time. A lab
+        // that did not come to stand has shown nothing; it is set up once more, and says so.
+        if !passed && output.contains("is held by another AF_XDP socket") {
+            shell::say(&format!("again {}: the machine was not free yet", job.scenario));
+            (passed, output) = attempt();
+        }
         if !passed {
             self.keep_logs(&job);
         }
