@@ -44,7 +44,7 @@ use xswan_ike_crypto::sha256;
 /// How long a cookie secret is used before the next one takes its place.
 const COOKIE_SECRET_MS: u64 = 120_000;
 /// Answers to datagrams that belong to no SA, in a second: hints, which nobody must rely on.
-const UNKNOWN_SPI_ANSWERS_PER_S: u32 = 100;
+const HINTS_PER_S: u32 = 100;
 
 /// A connection that will be tried again later.
 #[derive(Debug)]

@@ -120,6 +120,9 @@ pub(crate) struct Established {
     /// SPIs of the peer that it has closed before we knew them: of an SA whose making is still
     /// to be answered.
     pub(crate) early_deletes: Vec<u32>,
+    /// The peer has rekeyed the Child SA that our outstanding request is about, and the lowest
+    /// nonce of that. What it made may be gone before our answer is here.
+    pub(crate) rival_nonce: Option<(ChildId, Vec<u8>)>,
     /// Operators who wait for its end.
     pub(crate) closing_requests: Vec<RequestId>,
     /// How long a NAT mapping of ours may be idle.
@@ -154,6 +157,7 @@ impl Established {
             lifetimes,
             reauthenticating: None,
             early_deletes: Vec::new(),
+            rival_nonce: None,
             closing_requests: Vec::new(),
             keepalive_ms: None,
             last_request: now,
@@ -265,8 +269,10 @@ impl Established {
             inbound.payloads.clear();
         }
         let early_deletes = std::mem::take(&mut self.early_deletes);
+        let rival_nonce = self.rival_nonce.take();
         if task.makes_child() {
             self.early_deletes = early_deletes;
+            self.rival_nonce = rival_nonce;
         }
         let after = match task {
             Task::Child(task) => self.child_response(ctx, *task, &inbound),

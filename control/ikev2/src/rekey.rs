@@ -14,7 +14,7 @@
 use crate::action::RemoveReason;
 use crate::child::{ChildSa, ChildSecrets, ChildState, NegotiatedChild};
 use crate::clock::Millis;
-use crate::established::job::{Close, DeleteChildren, Job, Planned};
+use crate::established::job::{Close, DeleteChildren, Job, Planned, Task};
 use crate::established::lifetime::Lifetimes;
 use crate::established::{After, Established, Phase};
 use crate::event::Level;
@@ -113,8 +113,9 @@ impl Established {
             return;
         }
         let rival = old.and_then(|old| self.replacement_of(old));
-        let redundant =
-            rival.is_some_and(|rival| material.lowest_nonce() < rival.lowest_nonce.as_slice());
+        let redundant = self.rival_nonce.as_ref().is_some_and(|(rekeyed, rival)| {
+            Some(*rekeyed) == old && material.lowest_nonce() < rival.as_slice()
+        });
         let rival = rival.map(|rival| (rival.id, rival.state));
         if let (Some((rival, _)), Some(old)) = (rival, old)
             && self.child(old).is_none()
@@ -185,8 +186,13 @@ impl Established {
         negotiated: NegotiatedChild,
         material: &Material,
     ) -> Result<(), crate::child::ChildRefusal> {
-        let outbound = negotiated.replaces.is_none();
-        let child = negotiated.install(ctx, &self.core, &material.secrets(false), outbound)?;
+        let old = negotiated.replaces;
+        let child = negotiated.install(ctx, &self.core, &material.secrets(false), old.is_none())?;
+        if let Some(old) = old
+            && self.task.as_ref().and_then(Task::replaces) == Some(old)
+        {
+            self.rival_nonce = Some((old, child.lowest_nonce.clone()));
+        }
         self.children.push(child);
         Ok(())
     }
@@ -244,7 +250,7 @@ impl Established {
         };
         self.core.respond(ctx, inbound, payloads);
         let rival = Rival { sa: new, lowest_nonce: material.lowest_nonce().to_vec() };
-        if self.task.as_ref().is_some_and(crate::established::job::Task::rekeys_ike) {
+        if self.task.as_ref().is_some_and(Task::rekeys_ike) {
             self.rival = Some(Box::new(rival));
         } else {
             self.give_way_to(ctx, rival);
@@ -331,6 +337,7 @@ impl Established {
             lifetimes,
             reauthenticating: None,
             early_deletes: Vec::new(),
+            rival_nonce: None,
             closing_requests: Vec::new(),
             keepalive_ms: self.keepalive_ms,
             last_request: self.last_request,

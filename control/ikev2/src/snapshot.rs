@@ -240,6 +240,7 @@ fn read_one(
         lifetimes: Lifetimes { rekey_at, reauth_at, expires_at },
         reauthenticating,
         early_deletes: Vec::new(),
+        rival_nonce: None,
         closing_requests: Vec::new(),
         keepalive_ms: None,
         last_request,

@@ -15,7 +15,7 @@ impl Engine {
         let parsed = match wire::parse_datagram(&octets) {
             Ok(parsed) => parsed,
             Err(error) => {
-                self.malformed(&octets, local, remote, error);
+                self.malformed(now, &octets, local, remote, error);
                 return;
             }
         };
@@ -33,7 +33,8 @@ impl Engine {
         let peer = if header.flags.initiator { header.spi_i } else { header.spi_r };
         let Some(id) = self.index.by_spi(own) else {
             self.statistics.unknown_spi += 1;
-            self.unknown_spi(now, &header, local, remote);
+            let (kind, initiator) = (NotifyType::INVALID_IKE_SPI, !header.flags.initiator);
+            self.hint(now, &header, initiator, kind, local, remote);
             return;
         };
         let core = self.sas.get(&id).and_then(State::core);
@@ -52,6 +53,7 @@ impl Engine {
     /// Says what is wrong with the version, and nothing about the rest (RFC 7296 section 2.5).
     fn malformed(
         &mut self,
+        now: Now,
         octets: &[u8],
         local: SocketAddr,
         remote: SocketAddr,
@@ -61,20 +63,22 @@ impl Engine {
         let (WireError::MajorVersion(_), Ok(header)) = (error, Header::read(octets)) else {
             return;
         };
-        if header.flags.response || octets.len() != header.length as usize {
-            return;
+        if octets.len() == header.length as usize {
+            self.hint(now, &header, false, NotifyType::INVALID_MAJOR_VERSION, local, remote);
         }
-        let flags = Flags { initiator: false, version: false, response: true };
-        let header =
-            Header::new(header.spi_i, header.spi_r, header.exchange, flags, header.message_id);
-        let notify = Payload::Notify(Notify::new(NotifyType::INVALID_MAJOR_VERSION, Vec::new()));
-        let octets = emit(&Message { header, payloads: vec![notify] });
-        self.actions.push_back(Action::Send { local, remote, octets });
     }
 
-    /// An unprotected hint that we do not know the SPI (section 2.21.4): rate-limited, only to
-    /// requests, and nobody acts on it without proof.
-    fn unknown_spi(&mut self, now: Now, header: &Header, local: SocketAddr, remote: SocketAddr) {
+    /// An unprotected hint, which nobody acts on without proof (section 2.21.4): rate-limited,
+    /// only to requests, and not larger than they are.
+    fn hint(
+        &mut self,
+        now: Now,
+        header: &Header,
+        initiator: bool,
+        kind: NotifyType,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) {
         if header.flags.response {
             return;
         }
@@ -82,16 +86,30 @@ impl Engine {
         if now.monotonic.since(*since) >= 1000 {
             (*since, *count) = (now.monotonic, 0);
         }
-        if *count >= UNKNOWN_SPI_ANSWERS_PER_S {
+        if *count >= HINTS_PER_S {
             return;
         }
         *count += 1;
-        let flags = Flags { initiator: !header.flags.initiator, version: false, response: true };
+        let flags = Flags { initiator, version: false, response: true };
+        let came = header.length;
         let header =
             Header::new(header.spi_i, header.spi_r, header.exchange, flags, header.message_id);
-        let notify = Payload::Notify(Notify::new(NotifyType::INVALID_IKE_SPI, Vec::new()));
+        let notify = Payload::Notify(Notify::new(kind, Vec::new()));
         let octets = emit(&Message { header, payloads: vec![notify] });
-        self.actions.push_back(Action::Send { local, remote, octets });
+        self.send_unproved(local, remote, octets, came as usize);
+    }
+
+    /// Sends to an address that nobody has proved to be at: no more octets than came from there.
+    fn send_unproved(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        octets: Vec<u8>,
+        came: usize,
+    ) {
+        if octets.len() <= came {
+            self.actions.push_back(Action::Send { local, remote, octets });
+        }
     }
 
     fn init_response(
@@ -140,7 +158,7 @@ impl Engine {
         }
         let digest = sha256(&[octets, remote.to_string().as_bytes()]);
         if let Some(id) = self.by_init.get(&digest).copied() {
-            self.repeated_init(now, host, id, parsed, local, remote);
+            self.repeated_init(now, host, id, (parsed, octets), local, remote);
             return;
         }
         if self.joins_half_open(parsed, octets, digest, remote) {
@@ -170,11 +188,12 @@ impl Engine {
             ike_sa_init::answer(ctx, &gate, id, &message, octets, (local, remote))
         });
         self.cookies = Some(cookies);
+        let came = octets.len();
         match answer {
             Answer::Silence => {}
             Answer::Stateless(octets) => {
                 self.statistics.stateless_answers += 1;
-                self.actions.push_back(Action::Send { local, remote, octets });
+                self.send_unproved(local, remote, octets, came);
             }
             Answer::HalfOpen(state) => {
                 let id = state.core.id;
@@ -198,23 +217,29 @@ impl Engine {
         now: Now,
         host: &mut dyn Host,
         id: IkeId,
-        parsed: &Datagram,
+        (parsed, octets): (&Datagram, &[u8]),
         local: SocketAddr,
         remote: SocketAddr,
     ) {
-        let Some(State::HalfOpen(state)) = self.sas.get(&id) else { return };
-        let mut octets = state.handshake.init_response.clone();
-        let (verified, ni) = (state.verified, state.handshake.ni.clone());
-        if !verified && self.cookie_required(remote.ip()) {
-            self.rotate_cookies(now, host);
-            if let Some(cookies) = &self.cookies {
-                let spi_i = parsed.header.spi_i;
-                let claim = Claim { address: remote.ip(), spi_i, nonce: &ni };
-                let cookie = Notify::new(NotifyType::COOKIE, cookies.make(&claim).to_vec());
-                octets = ike_sa_init::stateless(&parsed.header, cookie);
-            }
+        let required = self.cookie_required(remote.ip());
+        self.rotate_cookies(now, host);
+        let Some(State::HalfOpen(state)) = self.sas.get_mut(&id) else { return };
+        let mut answer = state.handshake.init_response.clone();
+        if !state.verified
+            && required
+            && let Some(cookies) = &self.cookies
+        {
+            let spi_i = parsed.header.spi_i;
+            let claim = Claim { address: remote.ip(), spi_i, nonce: &state.handshake.ni };
+            let cookie = cookies.make(&claim).to_vec();
+            // The peer signs its last request. It may get the answer to the first one, and go on
+            // before the one with the cookie is here.
+            let with_cookie = ike_sa_init::with_cookie(octets, &cookie);
+            state.handshake.init_request_before = Some(with_cookie);
+            let cookie = Notify::new(NotifyType::COOKIE, cookie);
+            answer = ike_sa_init::stateless(&parsed.header, cookie);
         }
-        self.actions.push_back(Action::Send { local, remote, octets });
+        self.actions.push_back(Action::Send { local, remote, octets: answer });
     }
 
     /// The request of a half-open SA, now with a cookie: it goes on with that SA.

@@ -167,6 +167,20 @@ impl Task {
         job.abandon(ctx, why);
     }
 
+    /// The Child SA that it is to replace.
+    pub(crate) fn replaces(&self) -> Option<ChildId> {
+        match self {
+            Self::Child(task) => task.replaces(),
+            Self::FollowUp(task) => task.replaces(),
+            Self::Ike(_)
+            | Self::Delete(_)
+            | Self::Discard { .. }
+            | Self::Close(_)
+            | Self::Informational
+            | Self::Forgotten(_) => None,
+        }
+    }
+
     /// Whether it makes a Child SA.
     pub(crate) fn makes_child(&self) -> bool {
         match self {

@@ -25,7 +25,7 @@ mod initiator;
 mod responder;
 
 pub(crate) use initiator::{InitRequested, initiate};
-pub(crate) use responder::{Answer, Gate, HalfOpen, answer, stateless};
+pub(crate) use responder::{Answer, Gate, HalfOpen, answer, stateless, with_cookie};
 
 use crate::clock::Millis;
 use crate::cookie::{Claim, Cookies};
@@ -40,9 +40,9 @@ use crate::protect::emit;
 use crate::sa::{Context, Fragments, Inbound, PeerFeatures, SaCore, Wish, notify};
 use crate::state::State;
 use crate::wire::{
-    ExchangeType, Flags, Header, KeyExchange as KeyExchangeData, Message, Nonce, Notify,
-    NotifyType, Payload, Proposal, SecurityAssociation, TrafficSelector, VendorId,
-    first_unknown_critical,
+    ExchangeType, Flags, GENERIC_HEADER_LEN, HEADER_LEN, Header, KeyExchange as KeyExchangeData,
+    Message, Nonce, Notify, NotifyType, Payload, PayloadType, Proposal, SecurityAssociation,
+    TrafficSelector, VendorId, first_unknown_critical,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ pub(crate) struct Handshake {
     /// The last request and its answer, as they were on the wire (section 2.15).
     pub(crate) init_request: Vec<u8>,
     pub(crate) init_response: Vec<u8>,
-    /// Responder: the same request as it was before a cookie was asked for.
+    /// Responder: the same request without the cookie, or with it.
     pub(crate) init_request_before: Option<Vec<u8>>,
     pub(crate) ni: Vec<u8>,
     pub(crate) nr: Vec<u8>,

@@ -57,6 +57,14 @@ impl ChildTask {
         self.offer.policy.name == name
     }
 
+    /// The child that it is to replace.
+    pub(crate) const fn replaces(&self) -> Option<ChildId> {
+        match &self.goal {
+            ChildGoal::New(_) => None,
+            ChildGoal::Rekey { child, .. } => Some(*child),
+        }
+    }
+
     /// Our SPI in it.
     pub(crate) const fn spi_in(&self) -> u32 {
         self.offer.spi_in

@@ -8,7 +8,7 @@ use crate::child::NegotiatedChild;
 use crate::clock::Millis;
 use crate::established::job::{Job, MAX_ATTEMPTS, Task};
 use crate::established::{After, Established};
-use crate::input::RequestId;
+use crate::input::{ChildId, RequestId};
 use crate::sa::{Context, Inbound};
 use crate::wire::{ExchangeType, Notify, NotifyType, Payload};
 use std::collections::VecDeque;
@@ -57,6 +57,14 @@ impl FollowUpTask {
         let remaining = agreement.additional.clone().into();
         let purpose = Purpose::Ike(request, Box::new(agreement));
         Self { purpose, material, remaining, attempts, ke: None }
+    }
+
+    /// The Child SA that it is to replace.
+    pub(crate) fn replaces(&self) -> Option<ChildId> {
+        match &self.purpose {
+            Purpose::Child(_, negotiated) => negotiated.replaces,
+            Purpose::Ike(..) => None,
+        }
     }
 
     pub(crate) const fn is_child(&self) -> bool {

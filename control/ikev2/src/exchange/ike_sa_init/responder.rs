@@ -168,6 +168,21 @@ pub(crate) fn stateless(header: &Header, notify: Notify) -> Vec<u8> {
     emit(&Message { header, payloads: vec![Payload::Notify(notify)] })
 }
 
+/// A request as it is sent again with a cookie: N(COOKIE) before everything else, which stays as
+/// it was (RFC 7296 section 2.6). Empty if `request` is no message.
+pub(crate) fn with_cookie(request: &[u8], cookie: &[u8]) -> Vec<u8> {
+    let (Ok(mut header), Some(rest)) = (Header::read(request), request.get(HEADER_LEN..)) else {
+        return Vec::new();
+    };
+    let first = header.first;
+    let body = [&[0, 0][..], &NotifyType::COOKIE.0.to_be_bytes(), cookie].concat();
+    let payload = u16::try_from(GENERIC_HEADER_LEN + body.len()).unwrap_or(u16::MAX);
+    header.first = PayloadType::NOTIFY;
+    header.length = header.length.saturating_add(payload.into());
+    let generic = [&[first.0, 0][..], &payload.to_be_bytes()].concat();
+    [&header.emit()[..], &generic, &body, rest].concat()
+}
+
 /// The connections for a pair of addresses, best first, equal ones in the order of the file.
 fn candidates(ctx: &Context<'_>, local: IpAddr, remote: IpAddr) -> Vec<Arc<ConnectionPolicy>> {
     let connections = ctx.configuration.connections.iter();

@@ -1,0 +1,30 @@
+//! What a hostile peer can do to one core: floods without a proof, messages with the right keys
+//! and the wrong content, and handshakes that were tampered with.
+
+mod flood;
+mod grammar;
+mod handshakes;
+mod mutation;
+
+use std::sync::Arc;
+use xswan_ikev2::policy::{Configuration, ConnectionPolicy};
+use xswan_simulation::peer::Duel;
+use xswan_simulation::{Gateway, policies};
+
+/// A gateway alone.
+fn gateway(
+    number: usize,
+    connection: impl Fn(&mut ConnectionPolicy),
+    configuration: impl Fn(&mut Configuration),
+) -> Duel {
+    let mut policy = policies::connection(number);
+    connection(&mut policy);
+    let mut whole = policies::configuration(policy);
+    configuration(&mut whole);
+    Duel::new(Gateway::new(policies::ADDRESSES[number], Arc::new(whole), 11))
+}
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
