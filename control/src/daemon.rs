@@ -106,9 +106,10 @@ impl Control {
         control.apply()?;
         if let Some(ike) = &mut control.ike {
             ike.close_lost(&mut control.tables, lost.unwrap_or_default());
-            ike.clean();
             ike.start_children(&mut control.tables, None);
             ike.settle(&mut control.tables);
+            // After the addresses of the SAs that go on were wished for again.
+            ike.clean();
         }
         Ok(control)
     }

@@ -1,15 +1,18 @@
 //! The shell around the IKEv2 core: sockets, configuration, Child SAs, addresses, state.
 
 pub mod addresses;
+mod adoption;
 pub mod child_sas;
 pub mod commands;
 pub mod convert;
 pub mod credential_files;
+mod dataplane_news;
 pub mod event_log;
 pub mod event_loop;
 pub mod group_rows;
 pub mod listing;
 pub mod persistence;
+pub mod sa_records;
 pub mod slots;
 pub mod udp;
 

@@ -13,7 +13,7 @@ use crate::ike::udp::MARK;
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::route::{RouteHeader, RouteScope};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute};
 use rtnetlink::{Handle, RouteMessageBuilder, new_connection};
@@ -128,7 +128,9 @@ impl VirtualIps {
     async fn install_address(&self, address: IpAddr) -> Result<(), String> {
         let index = self.tun_index().await?;
         let length = if address.is_ipv4() { 32 } else { 128 };
-        let request = self.handle.address().add(index, address, length).replace();
+        let mut request = self.handle.address().add(index, address, length).replace();
+        // Nobody else can have it on a device without neighbours.
+        request.message_mut().header.flags = AddressHeaderFlags::Nodad;
         request.execute().await.map_err(|error| line(&format!("adding {address}"), &error))
     }
 

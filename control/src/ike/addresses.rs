@@ -4,6 +4,9 @@
 //! Netlink answers when it likes, and the dataplane, whose TUN device is needed, may not be up
 //! yet or may be restarted. The event loop only says what it wants.
 
+use super::child_sas::GroupNews;
+use super::event_loop::Ike;
+use crate::tables::Tables;
 use crate::virtual_ip::{Route, VirtualIps};
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
@@ -79,6 +82,37 @@ async fn work(mut ips: VirtualIps, mut wishes: mpsc::UnboundedReceiver<Wish>) {
         }
     }
     ips.remove_all().await;
+}
+
+impl Ike {
+    /// Routes of the gateway's own traffic, for the tunnels that have come and gone.
+    pub(super) fn settle_routes(&mut self, tables: &mut Tables) {
+        let news = tables.child_sas.take_news();
+        let Some(addresses) = self.addresses.as_ref().filter(|_| self.settings.install_routes)
+        else {
+            return;
+        };
+        for one in news {
+            match one {
+                GroupNews::Added(number) => {
+                    let Some(group) = tables.child_sas.group(number) else { continue };
+                    let vips: Vec<IpAddr> = self.vips.values().flatten().copied().collect();
+                    let routes = routes(&group.local_ts, &group.remote_ts, &vips);
+                    for route in &routes {
+                        addresses.wish(Wish::AddRoute(*route));
+                    }
+                    if !routes.is_empty() {
+                        self.routes.insert(number, routes);
+                    }
+                }
+                GroupNews::Removed(number) => {
+                    for route in self.routes.remove(&number).unwrap_or_default() {
+                        addresses.wish(Wish::RemoveRoute(route));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The routes of a tunnel for the gateway's own traffic: to everything behind the peer, from

@@ -1,7 +1,7 @@
 //! Negotiated Child SAs in the shared maps, beside the static ones.
 //!
 //! A pair of SAs is published into its slots at once. Policies and steering prefixes change
-//! together, once for a batch of inputs ([`ChildSas::rows`], [`ChildSas::retire`]), in the
+//! together, once for a batch of inputs ([`GroupRows`], [`ChildSas::retire`]), in the
 //! order that the maps ask for: SAs, policies, then what goes, then prefixes.
 //!
 //! All Child SAs that take each other's place are a *group*: they have one number in the maps
@@ -10,7 +10,7 @@
 
 use super::convert_selector;
 use super::group_rows::GroupRows;
-use super::persistence::{ChildRecord, Selector};
+use super::sa_records::{encapsulation, records};
 use super::slots::Slots;
 use crate::child_policy;
 use crate::prefixes::{Contribution, Prefixes};
@@ -19,10 +19,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use xswan_config::{Child, Config, TrafficSelector};
 use xswan_ikev2::ChildId;
-use xswan_ikev2::action::{ChildInstall, ChildMode, EspSuite};
+use xswan_ikev2::action::ChildInstall;
 use xswan_sa_api::{
-    Algorithm, DoorbellSender, Encap, InboundConfig, InboundFlags, Key, Lifetimes, Mode,
-    OutboundConfig, Read, Ring, SharedMaps, clock_ms, replay_words_for,
+    DoorbellSender, InboundConfig, OutboundConfig, Read, Ring, SharedMaps, replay_words_for,
 };
 
 /// Groups are numbered from here; names hash to any number, so each is checked, too.
@@ -90,116 +89,28 @@ pub struct ChildSas {
     config: Arc<Config>,
     /// Connection and child → number in the maps.
     config_ids: HashMap<(String, String), u32>,
-    config_numbers: HashSet<u32>,
-    slots: Slots,
-    children: HashMap<ChildId, ChildSa>,
+    pub(super) config_numbers: HashSet<u32>,
+    pub(super) slots: Slots,
+    pub(super) children: HashMap<ChildId, ChildSa>,
     by_slot_in: HashMap<u32, ChildId>,
     by_slot_out: HashMap<u32, ChildId>,
-    groups: BTreeMap<u32, Group>,
+    pub(super) groups: BTreeMap<u32, Group>,
     rows: GroupRows,
     outers: HashMap<IpAddr, u32>,
     retired: Vec<Retired>,
-    next_group: u32,
-    sequence: u64,
+    pub(super) next_group: u32,
+    pub(super) sequence: u64,
     changed: bool,
+    news: Vec<GroupNews>,
 }
 
-/// The dataplane's cipher for what was negotiated.
-#[must_use]
-pub fn algorithm(suite: EspSuite) -> Option<Algorithm> {
-    // IANA "IKEv2 Transform Type 1" and "Type 3".
-    const CBC: u16 = 12;
-    const GCM16: u16 = 20;
-    const CHACHA: u16 = 28;
-    Some(match (suite.encryption, suite.key_bits, suite.integrity) {
-        (GCM16, 128, 0) => Algorithm::Aes128Gcm16,
-        (GCM16, 192, 0) => Algorithm::Aes192Gcm16,
-        (GCM16, 256, 0) => Algorithm::Aes256Gcm16,
-        (CHACHA, _, 0) => Algorithm::ChaCha20Poly1305,
-        (CBC, 128, 12) => Algorithm::Aes128CbcSha256,
-        (CBC, 192, 12) => Algorithm::Aes192CbcSha256,
-        (CBC, 256, 12) => Algorithm::Aes256CbcSha256,
-        (CBC, 128, 13) => Algorithm::Aes128CbcSha384,
-        (CBC, 192, 13) => Algorithm::Aes192CbcSha384,
-        (CBC, 256, 13) => Algorithm::Aes256CbcSha384,
-        (CBC, 128, 14) => Algorithm::Aes128CbcSha512,
-        (CBC, 192, 14) => Algorithm::Aes192CbcSha512,
-        (CBC, 256, 14) => Algorithm::Aes256CbcSha512,
-        _ => return None,
-    })
-}
-
-fn encapsulation(encap: bool, local: SocketAddr, remote: SocketAddr) -> Option<Encap> {
-    encap.then(|| Encap { local_port: local.port(), remote_port: remote.port() })
-}
-
-/// Both records of a new Child SA; slots and replay range are still open.
-fn records(
-    install: &ChildInstall,
-    child: &Child,
-    group: u32,
-    worker: u16,
-) -> Result<(InboundConfig, OutboundConfig), String> {
-    let algorithm = algorithm(install.suite).ok_or("the cipher is unknown to the dataplane")?;
-    let key = |secret: &xswan_ike_crypto::Secret| {
-        Key::new(secret.as_bytes()).map_err(|error| error.to_string())
-    };
-    let mode = match install.mode {
-        ChildMode::Tunnel => Mode::Tunnel,
-        ChildMode::Transport => Mode::Transport,
-    };
-    let (local, remote) = (install.local.ip(), install.remote.ip());
-    let encap = encapsulation(install.encap, install.local, install.remote);
-    let lifetimes =
-        Lifetimes { installed_ms: clock_ms(), ..child_policy::counted_lifetimes(child) };
-    let flags = InboundFlags {
-        esn: install.suite.esn,
-        any_source: install.any_source,
-        any_encap: true,
-        ..child_policy::inbound_flags(child)
-    };
-    let inbound = InboundConfig {
-        spi: install.spi_in,
-        worker,
-        algorithm,
-        key: key(&install.key_in)?,
-        mode,
-        local,
-        remote,
-        encap,
-        // With ESN a window is needed to know the upper half (RFC 4303 section 2.2.1).
-        replay_window: if install.suite.esn {
-            child.replay_window.max(64)
-        } else {
-            child.replay_window
-        },
-        replay_offset: 0,
-        replay_len: 0,
-        child: group,
-        flags,
-        lifetimes,
-    };
-    let outbound = OutboundConfig {
-        spi: install.spi_out,
-        worker,
-        algorithm,
-        key: key(&install.key_out)?,
-        esn: install.suite.esn,
-        mode,
-        local,
-        remote,
-        encap,
-        df: child_policy::df(child),
-        dscp: child_policy::dscp(child),
-        copy_ecn: child.copy_ecn,
-        ttl: child.ttl,
-        tfc_padding: if install.no_tfc { 0 } else { child.tfc_padding },
-        path_mtu: child.path_mtu,
-        iv_base: 0,
-        child: group,
-        lifetimes,
-    };
-    Ok((inbound, outbound))
+/// A group that has come or gone.
+#[derive(Clone, Debug)]
+pub enum GroupNews {
+    /// It is there.
+    Added(u32),
+    /// It is not any more.
+    Removed(u32),
 }
 
 impl ChildSas {
@@ -221,7 +132,13 @@ impl ChildSas {
             next_group: FIRST_GROUP,
             sequence: 0,
             changed: false,
+            news: Vec::new(),
         }
+    }
+
+    /// The groups that have come and gone since this was asked last, in order.
+    pub fn take_news(&mut self) -> Vec<GroupNews> {
+        std::mem::take(&mut self.news)
     }
 
     /// Takes a configuration, with the numbers of its children.
@@ -269,80 +186,7 @@ impl ChildSas {
         self.slots.release(spi);
     }
 
-    /// All of them, for [`ChildSas::adopt`] after a restart.
-    #[must_use]
-    pub fn records(&self) -> Vec<ChildRecord> {
-        let mut all: Vec<&ChildSa> = self.children.values().collect();
-        all.sort_by_key(|sa| sa.sequence);
-        let record = |sa: &ChildSa| {
-            let group = self.groups.get(&sa.group)?;
-            let selectors = |list: &[TrafficSelector]| list.iter().map(Selector::from).collect();
-            Some(ChildRecord {
-                child: sa.id.0,
-                group: sa.group,
-                connection: group.connection.clone(),
-                name: group.name.clone(),
-                spi_in: sa.spi_in,
-                spi_out: sa.spi_out,
-                slot_out: sa.slot_out,
-                outbound: sa.outbound,
-                local_ts: selectors(&group.local_ts),
-                remote_ts: selectors(&group.remote_ts),
-            })
-        };
-        all.into_iter().filter_map(record).collect()
-    }
-
-    /// Takes a Child SA of an earlier life, which must be in the maps as it is remembered.
-    ///
-    /// # Errors
-    /// One line that says what is different.
-    pub fn adopt(
-        &mut self,
-        maps: &SharedMaps,
-        prefixes: &mut Prefixes,
-        record: &ChildRecord,
-    ) -> Result<(), String> {
-        let (worker, slot_in) =
-            self.slots.place_of(record.spi_in).ok_or("its SPI was not drawn here")?;
-        let Read::Present { config: inbound, .. } = maps.read_inbound(slot_in) else {
-            return Err("its inbound SA is gone".to_owned());
-        };
-        let Read::Present { config: outbound, .. } = maps.read_outbound(record.slot_out) else {
-            return Err("its outbound SA is gone".to_owned());
-        };
-        let numbers = (inbound.spi, inbound.child, outbound.spi, outbound.child);
-        if numbers != (record.spi_in, record.group, record.spi_out, record.group) {
-            return Err("its slots hold other SAs".to_owned());
-        }
-        let child = self.configured(&record.connection, &record.name);
-        let child = child.ok_or("the child is not configured any more")?.clone();
-        if self.config_numbers.contains(&record.group) {
-            return Err("its number is a configured child's".to_owned());
-        }
-        if !self.groups.contains_key(&record.group) {
-            let selectors = |list: &[Selector]| list.iter().map(TrafficSelector::from).collect();
-            let ts = (selectors(&record.local_ts), selectors(&record.remote_ts));
-            let names = (record.connection.as_str(), record.name.as_str());
-            self.add_group(prefixes, record.group, names, ts, &child, worker);
-        }
-        self.next_group = self.next_group.max(record.group.saturating_add(1));
-        self.sequence += 1;
-        self.add(ChildSa {
-            id: ChildId(record.child),
-            group: record.group,
-            spi_in: record.spi_in,
-            spi_out: record.spi_out,
-            slot_in,
-            slot_out: record.slot_out,
-            outbound: record.outbound,
-            local: inbound.local,
-            sequence: self.sequence,
-        });
-        Ok(())
-    }
-
-    fn configured(&self, connection: &str, name: &str) -> Option<&Child> {
+    pub(super) fn configured(&self, connection: &str, name: &str) -> Option<&Child> {
         let connection = self.config.connections.iter().find(|one| one.name == connection)?;
         connection.children.iter().find(|child| child.name == name)
     }
@@ -436,7 +280,7 @@ impl ChildSas {
         Ok(vec![Await::Inbound(slot_in, first), Await::Outbound(slot_out, second)])
     }
 
-    fn add(&mut self, sa: ChildSa) {
+    pub(super) fn add(&mut self, sa: ChildSa) {
         *self.outers.entry(sa.local).or_default() += 1;
         self.by_slot_in.insert(sa.slot_in, sa.id);
         self.by_slot_out.insert(sa.slot_out, sa.id);
@@ -449,7 +293,7 @@ impl ChildSas {
         self.changed = true;
     }
 
-    fn add_group(
+    pub(super) fn add_group(
         &mut self,
         prefixes: &mut Prefixes,
         number: u32,
@@ -476,6 +320,7 @@ impl ChildSas {
         let group =
             Group { config_id, connection, name, local_ts, remote_ts, members, contributions };
         self.groups.insert(number, group);
+        self.news.push(GroupNews::Added(number));
     }
 
     /// The policies may name this one from now on.
@@ -548,6 +393,7 @@ impl ChildSas {
         if let Some(group) = self.groups.remove(&sa.group) {
             group.contributions.iter().for_each(|one| prefixes.remove(*one));
             self.rows.remove(group.config_id, sa.group);
+            self.news.push(GroupNews::Removed(sa.group));
         }
     }
 

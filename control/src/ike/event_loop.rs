@@ -6,7 +6,7 @@
 //! dataplane has taken it in, or until [`PATIENCE_MS`]: a peer may use an SA the moment it
 //! hears of it. Everything else leaves at once.
 
-use super::addresses::{self, Addresses, Wish};
+use super::addresses::{Addresses, Wish};
 use super::child_sas::{Await, is_applied};
 use super::commands::Waiting;
 use super::convert::Converted;
@@ -15,7 +15,7 @@ use super::persistence::Keeper;
 use super::udp::{Sockets, local_address};
 use crate::tables::Tables;
 use crate::virtual_ip::Route;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,9 +23,8 @@ use xswan_config::{Config, Ike as Settings};
 use xswan_credentials::Certificate;
 use xswan_ike_crypto::{Random, SystemRandom};
 use xswan_ikev2::action::ChildInstall;
-use xswan_ikev2::wire::TrafficSelector;
 use xswan_ikev2::{Action, ChildId, Engine, Host, IkeId, Input, Millis, Now, RequestId};
-use xswan_sa_api::{Event, InstanceLock, Role, TriggeringPacket, clock_ms};
+use xswan_sa_api::{InstanceLock, Role, clock_ms};
 
 /// Datagrams handled before the daemon looks at anything else.
 const BATCH: usize = 64;
@@ -83,15 +82,15 @@ pub struct Ike {
     pub log: EventLog,
     pub(super) waiting: HashMap<u64, Waiting>,
     pub(super) next_request: u64,
-    settings: Settings,
+    pub(super) settings: Settings,
     random: SystemRandom,
     sockets: Sockets,
     held: VecDeque<Held>,
     published_ms: u64,
-    addresses: Option<Addresses>,
-    routes: HashMap<u32, Vec<Route>>,
-    vips: HashMap<IkeId, Vec<IpAddr>>,
-    uses: HashMap<ChildId, Use>,
+    pub(super) addresses: Option<Addresses>,
+    pub(super) routes: HashMap<u32, Vec<Route>>,
+    pub(super) vips: HashMap<IkeId, Vec<IpAddr>>,
+    pub(super) uses: HashMap<ChildId, Use>,
     uses_ms: u64,
     run_directory: std::path::PathBuf,
     dataplane: (u64, bool),
@@ -336,8 +335,8 @@ impl Ike {
             let unwritten =
                 self.held.iter_mut().filter(|held| held.tables && held.policies.is_none());
             unwritten.for_each(|held| held.policies = edition);
-            self.settle_routes(tables);
         }
+        self.settle_routes(tables);
         // Before the peer hears of it: killed after that, we go on from what it knows.
         self.keep(tables, now_ms);
         self.release(tables, now_ms);
@@ -379,35 +378,6 @@ impl Ike {
         self.dataplane.1
     }
 
-    /// Routes of the gateway's own traffic, for the tunnels that there are.
-    fn settle_routes(&mut self, tables: &Tables) {
-        let Some(addresses) = self.addresses.as_ref().filter(|_| self.settings.install_routes)
-        else {
-            return;
-        };
-        let groups: HashSet<u32> = tables.child_sas.iter().map(|sa| sa.group).collect();
-        let gone: Vec<u32> =
-            self.routes.keys().filter(|group| !groups.contains(group)).copied().collect();
-        // New routes before old ones go: they may be the same.
-        for group in groups {
-            let Some(found) = tables.child_sas.group(group) else { continue };
-            if self.routes.contains_key(&group) {
-                continue;
-            }
-            let vips: Vec<IpAddr> = self.vips.values().flatten().copied().collect();
-            let routes = addresses::routes(&found.local_ts, &found.remote_ts, &vips);
-            for route in &routes {
-                addresses.wish(Wish::AddRoute(*route));
-            }
-            self.routes.insert(group, routes);
-        }
-        for group in gone {
-            for route in self.routes.remove(&group).unwrap_or_default() {
-                addresses.wish(Wish::RemoveRoute(route));
-            }
-        }
-    }
-
     /// When [`Ike::timer`] is wanted, on the clock of the maps; `None`: not.
     #[must_use]
     pub fn wake_ms(&self, tables: &Tables) -> Option<u64> {
@@ -430,107 +400,10 @@ impl Ike {
         }
     }
 
-    /// Tells the core of the SAs that were used since it was told last.
-    fn tell_uses(&mut self, tables: &mut Tables, now_ms: u64) {
-        let mut inputs = Vec::new();
-        for sa in tables.child_sas.iter() {
-            let live = tables.maps.inbound_live(sa.slot_in);
-            let used_in = live.map_or(0, |live| live.counters().last_used_ms);
-            let live = tables.maps.outbound_live(sa.slot_out);
-            let used_out = live.map_or(0, |live| live.counters().last_used_ms);
-            if self.uses.get(&sa.id).copied().unwrap_or_default() == (used_in, used_out) {
-                continue;
-            }
-            self.uses.insert(sa.id, (used_in, used_out));
-            let idle = |used: u64| (used > 0).then(|| now_ms.saturating_sub(used));
-            inputs.push(Input::ChildUse {
-                spi_in: sa.spi_in,
-                idle_in_ms: idle(used_in),
-                idle_out_ms: idle(used_out),
-            });
-        }
-        for input in inputs {
-            self.handle(tables, input);
-        }
-    }
-
-    /// An event of the dataplane. False if it is not about anything negotiated.
-    pub fn dataplane_event(&mut self, tables: &mut Tables, event: &Event) -> bool {
-        use xswan_sa_api::Direction;
-        let sas = &tables.child_sas;
-        let found = match *event {
-            Event::SoftExpiry { direction: Direction::Inbound, slot, spi }
-            | Event::HardExpiry { direction: Direction::Inbound, slot, spi }
-            | Event::IntegrityAlarm { slot, spi }
-            | Event::Moved { slot, spi, .. } => sas.at_inbound(slot, spi),
-            Event::SoftExpiry { direction: Direction::Outbound, slot, spi }
-            | Event::HardExpiry { direction: Direction::Outbound, slot, spi } => {
-                sas.at_outbound(slot, spi)
-            }
-            Event::Acquire { child, packet } => {
-                return self.acquire(tables, child, packet);
-            }
-            Event::Lost => return false,
-        };
-        let Some(sa) = found else { return false };
-        let (spi_in, id) = (sa.spi_in, sa.id.0);
-        let input = match *event {
-            Event::SoftExpiry { .. } => Input::ChildExpiry { spi_in, hard: false },
-            Event::HardExpiry { .. } => Input::ChildExpiry { spi_in, hard: true },
-            Event::Moved { address, port, .. } => {
-                let remote = SocketAddr::new(address, port.unwrap_or(super::udp::PORT_NAT_T));
-                Input::PeerMoved { spi_in, remote }
-            }
-            Event::IntegrityAlarm { .. } => {
-                tracing::warn!(child = id, "integrity checks fail");
-                return true;
-            }
-            Event::Acquire { .. } | Event::Lost => return false,
-        };
-        self.handle(tables, input);
-        true
-    }
-
-    fn acquire(
-        &mut self,
-        tables: &mut Tables,
-        number: u32,
-        packet: Option<TriggeringPacket>,
-    ) -> bool {
-        let group = tables.child_sas.group(number);
-        let id = group.map_or(number, |group| group.config_id);
-        let child = tables.wanted.children.iter().find(|child| child.id == id);
-        let Some(child) = child.filter(|child| child.negotiated) else { return false };
-        let (connection, name) = (child.connection.clone(), child.name.clone());
-        tracing::debug!(connection, child = name, ?packet, "a packet wants an SA");
-        let input = Input::Initiate {
-            connection: Some(connection),
-            child: Some(name),
-            packet: packet.map(selectors),
-            request: None,
-        };
-        self.handle(tables, input);
-        true
-    }
-
     /// Answers an operator's call when it is done.
     fn done(&mut self, request: RequestId, result: Result<u32, String>) {
         if let Some(waiting) = self.waiting.remove(&request.0) {
             waiting.finish(result);
         }
     }
-}
-
-/// The selectors of one packet, of the source and of the destination.
-fn selectors(packet: TriggeringPacket) -> [TrafficSelector; 2] {
-    let one = |address: IpAddr, port: Option<u16>| TrafficSelector {
-        protocol: packet.protocol,
-        first_port: port.unwrap_or(0),
-        last_port: port.unwrap_or(u16::MAX),
-        first: address,
-        last: address,
-    };
-    let (source, destination) =
-        (packet.ports.map(|ports| ports.0), packet.ports.map(|ports| ports.1));
-    [one(packet.source, source), one(packet.destination, destination)]
 }
