@@ -195,9 +195,13 @@ impl Daemons {
     fn status(&self) -> Answer {
         let mut components = Vec::new();
         let mut warnings = Vec::new();
+        let mut ike = Value::Null;
         for daemon in ["control", "dataplane"] {
             match self.ask(daemon, "status", Value::Null) {
-                Ok(status) => {
+                Ok(mut status) => {
+                    if daemon == "control" {
+                        ike = status["ike"].take();
+                    }
                     let list = |key: &str| status[key].as_array().cloned().unwrap_or_default();
                     let own = |component: &Value| component["component"] == *daemon;
                     // Each daemon is the authority on itself.
@@ -218,7 +222,9 @@ impl Daemons {
             }
         }
         let well = components.iter().all(|component| component["ok"] != false);
-        let value = json!({ "ok": well, "components": components, "warnings": warnings });
+        let value = json!({
+            "ok": well, "components": components, "warnings": warnings, "ike": ike
+        });
         let text = render::status(&value);
         Answer { code: u8::from(!well), ..Answer::new(value, text) }
     }
