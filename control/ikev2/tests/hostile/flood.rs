@@ -83,10 +83,8 @@ fn dos_04_a_cookie_of_somebody_else_gets_a_fresh_one_and_no_state() {
     let sent = from(&mut duel, endpoint(0), dial().octets);
     let right = cookie(&sent[0]).expect("a cookie");
     let show = |data: Vec<u8>| dial().again(&[Payload::notify(NotifyType::COOKIE, data)]).octets;
-    let other_nonce = Dial::new(0, 778, &[]).again(&[Payload::notify(
-        NotifyType::COOKIE,
-        right.clone(),
-    )]);
+    let other_nonce =
+        Dial::new(0, 778, &[]).again(&[Payload::notify(NotifyType::COOKIE, right.clone())]);
     let tries = [
         (source(&mut random), show(right.clone())),
         (endpoint(0), show(right[..right.len() - 1].to_vec())),

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use xswan_ikev2::Input;
 use xswan_ikev2::input::Target;
 use xswan_ikev2::wire::{
-    Attribute, AttributeType, Authentication, Configuration, ConfigurationType, Delete,
-    EapMessage, ExchangeType, Identification, KeyExchange, Nonce, Notify, NotifyType, Payload,
-    PayloadType, Proposal, Protection, SecurityAssociation, TrafficSelectors, Transform,
-    emit_chain, protocol, transform,
+    Attribute, AttributeType, Authentication, Configuration, ConfigurationType, Delete, EapMessage,
+    ExchangeType, Identification, KeyExchange, Nonce, Notify, NotifyType, Payload, PayloadType,
+    Proposal, Protection, SecurityAssociation, TrafficSelectors, Transform, emit_chain, protocol,
+    transform,
 };
 use xswan_simulation::peer::Duel;
 use xswan_simulation::{Seeded, policies};
@@ -122,7 +122,10 @@ fn payload(random: &mut Seeded, known: &Known) -> Payload {
             let packet = [&[1 + random.below(4) as u8, 1, high, low][..], &data].concat();
             EapMessage::new(packet).map_or_else(|_| notify(random, known), Payload::Eap)
         }
-        13 => Payload::Auth(Authentication { method: random.below(15) as u8, data: octets(random, 64) }),
+        13 => Payload::Auth(Authentication {
+            method: random.below(15) as u8,
+            data: octets(random, 64),
+        }),
         14 => Payload::IdI(Identification::new(random.below(14) as u8, octets(random, 20))),
         _ => Payload::Unknown {
             kind: PayloadType(random.next() as u8 | 0x80),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use xswan_ikev2::Input;
 use xswan_ikev2::policy::Unique;
 use xswan_ikev2::wire::{
-    Authentication, EapMessage, ExchangeType, Message, NotifyType, Payload, Proposal,
-    Protection, SecurityAssociation, protocol,
+    Authentication, EapMessage, ExchangeType, Message, NotifyType, Payload, Proposal, Protection,
+    SecurityAssociation, protocol,
 };
 use xswan_simulation::peer::{Duel, Peer, endpoint};
 use xswan_simulation::{Gateway, policies};
