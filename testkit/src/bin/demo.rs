@@ -20,6 +20,8 @@ const PROPOSAL: &str = "aes128gcm16-x25519-esn";
 /// Packets of the flow that goes through the rekeyings, and the pause between two of them.
 const FLOW_PACKETS: u64 = 800;
 const FLOW_PAUSE_S: &str = "0.005";
+/// What iperf3 sends beside it.
+const LOAD_RATE: &str = "50M";
 /// Seconds each iperf3 run takes.
 const RUN_SECONDS: u32 = 2;
 /// Offered load of the UDP runs.
@@ -143,7 +145,8 @@ fn rekey(show: &Show, topology: &Topology, a: &Gateway<'_>, b: &Gateway<'_>) -> 
     let [client, _] = &topology.clients;
     let scratch = ScratchDirectory::create("flow")?;
     let mut load = client.command("iperf3");
-    load.args(["--client", CLIENT_V4[1], "--time", "6"]);
+    // Paced: what overflows a queue is no loss of the rekeying.
+    load.args(["--client", CLIENT_V4[1], "--time", "6", "--bitrate", LOAD_RATE]);
     let mut load = Daemon::spawn_command(load, "load", scratch.path())?;
     let text = std::thread::scope(|scope| -> Outcome<String> {
         let destination = CLIENT_V4[1];
