@@ -138,22 +138,26 @@ impl Sockets {
         let _ready = futures_util::future::select_all(waits).await;
     }
 
-    /// Up to `most` datagrams that are there, of each socket in turn.
+    /// Datagrams that are there, of each socket in turn. Takes up to `most` from the sockets,
+    /// what is dropped included: a flood of whatever kind ends after that.
     pub fn receive(&mut self, most: usize) -> Vec<Datagram> {
         let mut datagrams = Vec::new();
         let count = self.ports.len();
-        let mut idle = 0;
-        while idle < count && datagrams.len() < most {
+        let (mut idle, mut taken) = (0, 0);
+        while idle < count && taken < most {
             self.next = (self.next + 1) % count.max(1);
             match self.receive_one(self.next) {
-                Received::Nothing => idle += 1,
-                Received::Dropped => idle = 0,
+                Received::Nothing => {
+                    idle += 1;
+                    continue;
+                }
+                Received::Dropped => {}
                 Received::Datagram(datagram) => {
-                    idle = 0;
                     self.counters.received += 1;
                     datagrams.push(datagram);
                 }
             }
+            (idle, taken) = (0, taken + 1);
         }
         datagrams
     }
@@ -392,6 +396,21 @@ mod tests {
         assert_eq!(datagrams.len(), 1);
         let UdpCounters { received, keepalives, esp_in_udp, unusable, .. } = sockets.counters;
         assert_eq!((received, keepalives, esp_in_udp, unusable), (1, 1, 1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_batch_ends_whatever_arrives() {
+        let (mut sockets, _, nat) = sockets();
+        let peer = Plain::bind("127.0.0.1:0").expect("bound");
+        for _ in 0..50 {
+            peer.send_to(&[0xff], ("127.0.0.1", nat)).expect("sent");
+        }
+        while sockets.counters.keepalives < 50 {
+            let before = sockets.counters.keepalives;
+            tokio::time::timeout(Duration::from_secs(10), sockets.readable()).await.expect("more");
+            assert!(sockets.receive(8).is_empty());
+            assert!(sockets.counters.keepalives - before <= 8);
+        }
     }
 
     #[tokio::test]
