@@ -108,7 +108,6 @@ fn aut_01_aut_06_methods_that_are_none_and_changed_proofs() {
 #[test]
 fn aut_07_an_ike_sa_that_is_not_established_is_not_rekeyed() {
     let mut duel = gateway(1, |_| {}, |_| {}).half_open(3);
-    let peer = duel.peer.as_mut().expect("keys");
     let transforms = policies::ike_proposal().transforms;
     let spi = vec![1; 8];
     let proposal = Proposal { number: 1, protocol: protocol::IKE, spi, transforms };
