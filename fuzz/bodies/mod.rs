@@ -9,6 +9,8 @@ pub mod classify;
 pub mod config;
 pub mod decap;
 pub mod eap;
+pub mod ike_fragments;
+pub mod ike_machine;
 pub mod ike_message;
 pub mod sa_api;
 pub mod wire_layers;
@@ -22,6 +24,8 @@ pub const TARGETS: &[Target] = &[
     ("classify", classify::run),
     ("config", config::run),
     ("decap", decap::run),
+    ("ike_fragments", ike_fragments::run),
+    ("ike_machine", ike_machine::run),
     ("ike_message", ike_message::run),
     ("eap", eap::run),
     ("sa_api", sa_api::run),

@@ -15,6 +15,8 @@ use xswan_testkit::packet::Noise;
 
 /// Mutants of each corpus in an ordinary run.
 const MUTANTS: u64 = 20_000;
+/// Mutants of a corpus whose every input is a conversation that begins with a handshake.
+const CONVERSATIONS: u64 = 8_000;
 /// Mutations on top of each other, at most.
 const DEPTH: usize = 6;
 
@@ -31,6 +33,10 @@ fn corpus(target: &str) -> Outcome<Vec<Vec<u8>>> {
 }
 
 fn replay(target: &str) -> Outcome<()> {
+    replay_mutants(target, MUTANTS)
+}
+
+fn replay_mutants(target: &str, mutants: u64) -> Outcome<()> {
     let (_, body) = bodies::TARGETS
         .iter()
         .find(|(name, _)| *name == target)
@@ -44,7 +50,7 @@ fn replay(target: &str) -> Outcome<()> {
     let seed = if limit.is_some() { u64::from(std::process::id()) } else { 1 };
     let mut noise = Noise::new(seed);
     let (begin, mut done) = (Instant::now(), 0u64);
-    while limit.map_or(done < MUTANTS, |limit| begin.elapsed() < limit) {
+    while limit.map_or(done < mutants, |limit| begin.elapsed() < limit) {
         let mut bytes = corpus[noise.below(corpus.len())].clone();
         for _ in 0..=noise.below(DEPTH) {
             noise.mutate(&mut bytes);
@@ -80,6 +86,16 @@ fn decap() -> Outcome<()> {
 #[test]
 fn eap() -> Outcome<()> {
     replay("eap")
+}
+
+#[test]
+fn ike_fragments() -> Outcome<()> {
+    replay_mutants("ike_fragments", CONVERSATIONS)
+}
+
+#[test]
+fn ike_machine() -> Outcome<()> {
+    replay_mutants("ike_machine", CONVERSATIONS)
 }
 
 #[test]

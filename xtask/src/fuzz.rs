@@ -7,8 +7,18 @@
 use crate::shell;
 
 /// Targets, each a function of `fuzz/bodies` and a folder of `fuzz/corpus`.
-const TARGETS: &[&str] =
-    &["certificate", "classify", "wire_layers", "decap", "eap", "ike_message", "config", "sa_api"];
+const TARGETS: &[&str] = &[
+    "certificate",
+    "classify",
+    "wire_layers",
+    "decap",
+    "eap",
+    "ike_fragments",
+    "ike_machine",
+    "ike_message",
+    "config",
+    "sa_api",
+];
 /// The machine that the instrumented code is for; named, so that build scripts are left alone.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 /// Edge counters and compared values for the engine; our own checks on.
