@@ -198,6 +198,7 @@ impl Engine {
             configuration: &configuration,
             pools: &mut self.pools,
             numbers: &mut self.numbers,
+            statistics: &mut self.statistics,
             actions: &mut self.actions,
             wishes: &mut wishes,
             others: Others { index: &self.index, sas: &self.sas },
@@ -226,6 +227,7 @@ impl Engine {
             configuration: &configuration,
             pools: &mut self.pools,
             numbers: &mut self.numbers,
+            statistics: &mut self.statistics,
             actions: &mut self.actions,
             wishes: &mut wishes,
             others: Others { index: &self.index, sas: &self.sas },
@@ -260,7 +262,9 @@ impl Engine {
         for digest in digests {
             self.by_init.remove(&digest);
         }
-        self.half_open_by_spi.remove(&(address, spi_i));
+        if self.half_open_by_spi.get(&(address, spi_i)) == Some(&id) {
+            self.half_open_by_spi.remove(&(address, spi_i));
+        }
         if let Some(count) = self.half_open_by_address.get_mut(&address) {
             *count = count.saturating_sub(1);
             if *count == 0 {

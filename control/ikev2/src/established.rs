@@ -295,6 +295,7 @@ impl Established {
         match self.core.requests.poll(&ctx.configuration.settings, ctx.now.monotonic) {
             Due::Nothing => {}
             Due::Retransmit(datagrams) => {
+                ctx.statistics.retransmitted_requests += 1;
                 let text = format!("retransmit of request {}", self.core.requests.transmissions());
                 self.core.event(ctx, Level::Info, "retransmit", text);
                 ctx.send(self.core.local, self.core.remote, &datagrams);

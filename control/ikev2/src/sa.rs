@@ -12,6 +12,7 @@ use crate::policy::{Configuration, ConnectionPolicy};
 use crate::pool::Pools;
 use crate::settings::Settings;
 use crate::state::IkeSa;
+use crate::statistics::Statistics;
 use crate::wire::{
     ExchangeType, Flags, Header, Identification, Message, Notify, NotifyType, Payload, PayloadType,
 };
@@ -28,6 +29,7 @@ pub(crate) struct Context<'a> {
     pub(crate) configuration: &'a Configuration,
     pub(crate) pools: &'a mut Pools,
     pub(crate) numbers: &'a mut Numbers,
+    pub(crate) statistics: &'a mut Statistics,
     pub(crate) actions: &'a mut VecDeque<Action>,
     pub(crate) wishes: &'a mut Vec<Wish>,
     pub(crate) others: Others<'a>,

@@ -24,7 +24,7 @@ impl Engine {
             if header.flags.response {
                 self.init_response(now, host, parsed, octets, local, remote);
             } else {
-                self.init_request(now, host, &parsed, &octets, local, remote);
+                self.init_request(now, host, parsed, &octets, local, remote);
             }
             return;
         }
@@ -145,7 +145,7 @@ impl Engine {
         &mut self,
         now: Now,
         host: &mut dyn Host,
-        parsed: &Datagram,
+        parsed: Datagram,
         octets: &[u8],
         local: SocketAddr,
         remote: SocketAddr,
@@ -156,19 +156,20 @@ impl Engine {
             self.statistics.unexpected += 1;
             return;
         }
-        let digest = sha256(&[octets, remote.to_string().as_bytes()]);
-        if let Some(id) = self.by_init.get(&digest).copied() {
-            self.repeated_init(now, host, id, (parsed, octets), local, remote);
-            return;
-        }
-        if self.joins_half_open(parsed, octets, digest, remote) {
-            if let Some(State::HalfOpen(state)) =
-                self.by_init.get(&digest).and_then(|id| self.sas.get(id))
-            {
-                let octets = state.handshake.init_response.clone();
-                self.actions.push_back(Action::Send { local, remote, octets });
+        // Of a flood nothing is known: only what may be a repetition is worth a digest.
+        if self.half_open_by_spi.contains_key(&(remote.ip(), header.spi_i)) {
+            let digest = init_digest(octets, remote);
+            if let Some(id) = self.by_init.get(&digest).copied() {
+                self.repeated_init(now, host, id, (&parsed, octets), local, remote);
+                return;
             }
-            return;
+            if let Some(id) = self.joins_half_open(&parsed, octets, digest, remote) {
+                if let Some(State::HalfOpen(state)) = self.sas.get(&id) {
+                    let octets = state.handshake.init_response.clone();
+                    self.actions.push_back(Action::Send { local, remote, octets });
+                }
+                return;
+            }
         }
         let limit = self.configuration.settings.init_limit_half_open;
         let full = self.sas.len() >= self.configuration.settings.max_ike_sas as usize;
@@ -182,12 +183,13 @@ impl Engine {
         self.rotate_cookies(now, host);
         let Some(cookies) = self.cookies.take() else { return };
         let gate = Gate { cookies: &cookies, cookie_required: self.cookie_required(remote.ip()) };
-        let message = Message { header, payloads: parsed.clear.clone() };
+        let message = Message { header, payloads: parsed.clear };
         let answer = self.with_context(now, host, |ctx| {
             let id = ctx.next_ike();
             ike_sa_init::answer(ctx, &gate, id, &message, octets, (local, remote))
         });
         self.cookies = Some(cookies);
+        let octets_of_request = octets;
         let came = octets.len();
         match answer {
             Answer::Silence => {}
@@ -196,7 +198,7 @@ impl Engine {
                 self.send_unproved(local, remote, octets, came);
             }
             Answer::HalfOpen(state) => {
-                let id = state.core.id;
+                let (id, digest) = (state.core.id, init_digest(octets_of_request, remote));
                 let octets = state.handshake.init_response.clone();
                 self.half_open += 1;
                 *self.half_open_by_address.entry(remote.ip()).or_default() += 1;
@@ -249,23 +251,21 @@ impl Engine {
         octets: &[u8],
         digest: [u8; 32],
         remote: SocketAddr,
-    ) -> bool {
-        let Some(cookie) = notify(&parsed.clear, NotifyType::COOKIE) else { return false };
+    ) -> Option<IkeId> {
+        let cookie = notify(&parsed.clear, NotifyType::COOKIE)?;
         let spi_i = parsed.header.spi_i;
-        let Some(id) = self.half_open_by_spi.get(&(remote.ip(), spi_i)).copied() else {
-            return false;
-        };
-        let Some(State::HalfOpen(state)) = self.sas.get_mut(&id) else { return false };
+        let id = self.half_open_by_spi.get(&(remote.ip(), spi_i)).copied()?;
+        let Some(State::HalfOpen(state)) = self.sas.get_mut(&id) else { return None };
         let claim = Claim { address: remote.ip(), spi_i, nonce: &state.handshake.ni };
         let shown = self.cookies.as_ref().is_some_and(|own| own.verify(&claim, &cookie.data));
         if !shown || !state.take_with_cookie(&parsed.clear, octets) {
-            return false;
+            return None;
         }
         self.by_init.insert(digest, id);
         if let Some((_, digests, _)) = self.half_open_from.get_mut(&id) {
             digests.push(digest);
         }
-        true
+        Some(id)
     }
 
     fn cookie_required(&self, address: IpAddr) -> bool {
@@ -377,6 +377,11 @@ impl Engine {
             receive(state, ctx, header, first, payloads, plaintext, octets, (local, remote))
         });
     }
+}
+
+/// What a repetition of a first message has in common with it: all octets and where it is from.
+fn init_digest(octets: &[u8], remote: SocketAddr) -> [u8; 32] {
+    sha256(&[octets, remote.to_string().as_bytes()])
 }
 
 /// An authenticated message, complete: what concerns every state, then the state's own.

@@ -145,6 +145,7 @@ impl IntermediateRequested {
         match self.core.requests.poll(&ctx.configuration.settings, ctx.now.monotonic) {
             Due::Nothing => State::IntermediateRequested(self),
             Due::Retransmit(datagrams) => {
+                ctx.statistics.retransmitted_requests += 1;
                 ctx.send(self.core.local, self.core.remote, &datagrams);
                 State::IntermediateRequested(self)
             }

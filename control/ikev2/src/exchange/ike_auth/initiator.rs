@@ -560,6 +560,7 @@ impl AuthRequested {
         match self.core.requests.poll(&ctx.configuration.settings, ctx.now.monotonic) {
             Due::Nothing => State::AuthRequested(self),
             Due::Retransmit(datagrams) => {
+                ctx.statistics.retransmitted_requests += 1;
                 ctx.send(self.core.local, self.core.remote, &datagrams);
                 State::AuthRequested(self)
             }

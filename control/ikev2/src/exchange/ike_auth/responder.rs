@@ -189,6 +189,7 @@ impl Authenticating {
     /// AUTHENTICATION_FAILED, whatever it was: the peer learns nothing from it.
     fn refuse(mut self: Box<Self>, ctx: &mut Context<'_>, inbound: &Inbound, why: &str) -> State {
         let text = format!("authentication of '{}' failed: {why}", self.peer.0);
+        ctx.statistics.authentication_failed += 1;
         self.core.event(ctx, Level::Warning, "auth-failed", text);
         let mut payloads = Vec::new();
         if let Stage::Eap(_) = self.stage

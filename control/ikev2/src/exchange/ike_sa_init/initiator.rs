@@ -169,6 +169,7 @@ impl InitRequested {
         match self.requests.poll(&ctx.configuration.settings, ctx.now.monotonic) {
             Due::Nothing => State::InitRequested(self),
             Due::Retransmit(datagrams) => {
+                ctx.statistics.retransmitted_requests += 1;
                 ctx.send(self.local, self.remote, &datagrams);
                 State::InitRequested(self)
             }
