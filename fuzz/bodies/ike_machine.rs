@@ -7,9 +7,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use xswan_ikev2::Input;
 use xswan_ikev2::input::Target;
 use xswan_ikev2::wire::{ExchangeType, PayloadType, Protection};
-use xswan_ikev2::Input;
 use xswan_simulation::peer::Duel;
 use xswan_simulation::{Gateway, policies};
 
@@ -90,7 +90,9 @@ fn step(duel: &mut Duel, next: &mut u32, (what, more): (u8, u8), content: &[u8])
         }
         6 => duel.wait(u64::from(more) * 100),
         _ => duel.input(match more % 4 {
-            0 => Input::Rekey { target: connection(), reauthenticate: more & 4 != 0, request: None },
+            0 => {
+                Input::Rekey { target: connection(), reauthenticate: more & 4 != 0, request: None }
+            }
             1 => Input::Terminate { target: connection(), force: more & 4 != 0, request: None },
             2 => Input::Rekey {
                 target: Target::Child { connection: None, child: "net".into() },
@@ -106,7 +108,9 @@ fn step(duel: &mut Duel, next: &mut u32, (what, more): (u8, u8), content: &[u8])
         }),
     };
     for octets in sent {
-        let Some(message) = duel.peer.as_ref().and_then(|peer| peer.open(&octets)) else { continue };
+        let Some(message) = duel.peer.as_ref().and_then(|peer| peer.open(&octets)) else {
+            continue;
+        };
         if message.header.flags.response {
             *next = (*next).max(message.header.message_id.wrapping_add(1));
         }

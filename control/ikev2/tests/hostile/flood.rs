@@ -109,6 +109,24 @@ fn dos_04_a_cookie_of_somebody_else_gets_a_fresh_one_and_no_state() {
     assert!(cookie(&sent[0]).is_some());
 }
 
+/// The initiator gets a cookie for the second copy of its request and the answer to the first,
+/// and goes on before its request with the cookie is there.
+#[test]
+fn dos_05_a_cookie_and_an_answer_cross() {
+    let mut duel = gateway(1, |_| {}, |whole| whole.settings.cookie_threshold = 1);
+    let dial = Dial::new(0, 777, &[]);
+    let first = duel.tell(dial.octets.clone());
+    let second = duel.tell(dial.octets.clone());
+    let asked = cookie(&second[0]).expect("a cookie for the second copy");
+    let signed = dial.again(&[Payload::notify(NotifyType::COOKIE, asked)]);
+    let mut peer = signed.finish(&first[0]).expect("an answer");
+    let mut payloads = peer.proof();
+    payloads.extend(peer.child(0x0505_0505));
+    let request = peer.message(ExchangeType::IKE_AUTH, 1, false, &payloads);
+    duel.tell(request);
+    assert_eq!(duel.gateway.children.len(), 1, "{:?}", duel.gateway.log);
+}
+
 #[test]
 fn dos_07_half_open_ikes_are_capped() {
     let mut duel = gateway(

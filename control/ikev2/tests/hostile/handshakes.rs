@@ -296,3 +296,29 @@ fn ike_20_fragments_without_an_end_keep_nothing_open() {
     let octets = peer.message(ExchangeType::INFORMATIONAL, 2, false, &[]);
     assert_eq!(duel.tell(octets).len(), 1);
 }
+
+/// Fragments of the peer's request and of its response arrive in turns.
+#[test]
+fn ike_20_fragments_of_a_request_and_of_a_response_arrive_mixed() {
+    let mut duel = gateway(1, |_| {}, |_| {}).established(3);
+    let target = xswan_ikev2::input::Target::Child { connection: None, child: "net".into() };
+    duel.input(Input::Terminate { target, force: false, request: None });
+    assert_eq!(duel.gateway.children.len(), 1);
+    let data = vec![7; 40];
+    let notify = [Payload::notify(NotifyType::COOKIE2, data.clone())];
+    let (first, content) = xswan_ikev2::wire::emit_chain(&notify).expect("a chain");
+    let (front, back) = content.split_at(20);
+    let mut sent = Vec::new();
+    for (fragment, piece) in [(1, front), (2, back)] {
+        for (id, response) in [(0, true), (2, false)] {
+            let peer = duel.peer.as_mut().expect("keys");
+            let protection = Protection::Skf { fragment, total: 2 };
+            let inner = (first, piece);
+            let octets = peer.seal(ExchangeType::INFORMATIONAL, id, response, inner, protection);
+            sent.extend(duel.tell(octets));
+        }
+    }
+    assert!(duel.gateway.children.is_empty(), "the response was taken");
+    let answer = duel.peer.as_ref().and_then(|peer| peer.open(&sent[0])).expect("an answer");
+    assert_eq!(answer.payloads, [Payload::notify(NotifyType::COOKIE2, data)]);
+}

@@ -104,6 +104,16 @@ fn rek_16_two_cores_agree_in_the_end_fourth_part() {
     runs(3);
 }
 
+/// Seeds that have found something: messages in fragments that cross, an old Child SA closed too
+/// early, a cookie and an answer that cross, a rival that was replaced before it was known.
+#[test]
+fn rek_16_what_was_found_once_is_not_found_again() {
+    for seed in [1_264, 1_636, 4_645, 13_026, 13_806, 29_022, 34_592] {
+        let outcome = run(seed);
+        assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+    }
+}
+
 #[test]
 fn a_run_is_a_function_of_its_seed() {
     for seed in [1, 2, 3, 4] {
