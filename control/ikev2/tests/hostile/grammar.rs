@@ -29,6 +29,8 @@ struct Known {
     next_request: u32,
     outstanding: Option<u32>,
     link: Vec<u8>,
+    /// Which gateway the peer plays.
+    number: u8,
 }
 
 fn octets(random: &mut Seeded, most: u64) -> Vec<u8> {
@@ -135,23 +137,59 @@ fn payload(random: &mut Seeded, known: &Known) -> Payload {
     }
 }
 
-/// A chain that might be a request or an answer, or payloads as they come.
-fn chain(random: &mut Seeded, known: &Known) -> Vec<Payload> {
-    let mut payloads = Vec::new();
-    if random.permille(500) {
-        if random.permille(400) {
-            let kind = NotifyType::REKEY_SA;
+/// SA, nonce and KE, as a request and as an answer may have them.
+fn material(random: &mut Seeded, protocol: u8, spi: Vec<u8>) -> Vec<Payload> {
+    let mut transforms = if protocol == protocol::IKE {
+        policies::ike_proposal().transforms
+    } else {
+        policies::esp_proposal().transforms
+    };
+    transforms.retain(|item| item.kind != transform::SN || item.id == 0);
+    let proposals = vec![Proposal { number: 1, protocol, spi, transforms }];
+    vec![
+        Payload::Sa(SecurityAssociation { proposals }),
+        Payload::Nonce(Nonce((0..32).map(|_| random.next() as u8).collect())),
+        Payload::Ke(KeyExchange { method: 31, data: vec![9; 32] }),
+    ]
+}
+
+/// A chain that the gateway has no reason to refuse.
+fn fitting(random: &mut Seeded, known: &Known, response: bool) -> Vec<Payload> {
+    let own = known.number + 1;
+    let (i, r) = if response { (3 - own, own) } else { (own, 3 - own) };
+    let list = |number: u8| TrafficSelectors::from(vec![policies::network(number)]);
+    let selectors = [Payload::TsI(list(i)), Payload::TsR(list(r))];
+    let fresh = (random.next() as u32 | 0x1000).to_be_bytes().to_vec();
+    match random.below(6) {
+        0 => [material(random, protocol::ESP, fresh), selectors.to_vec()].concat(),
+        1 => {
             let spi = spi(random, known);
-            let spi = Notify { protocol: 3, spi, kind, data: Vec::new() };
-            payloads.push(Payload::Notify(spi));
+            let kind = NotifyType::REKEY_SA;
+            let notify = Payload::Notify(Notify { protocol: 3, spi, kind, data: Vec::new() });
+            let material = material(random, protocol::ESP, fresh);
+            [vec![notify], material, selectors.to_vec()].concat()
         }
-        payloads.push(proposal(random, known));
-        payloads.push(Payload::Nonce(Nonce(vec![random.next() as u8; 32])));
-        if random.permille(500) {
-            payloads.push(Payload::Ke(KeyExchange { method: 31, data: vec![9; 32] }));
+        2 => material(random, protocol::IKE, [fresh.clone(), fresh].concat()),
+        3 => {
+            let spi = spi(random, known).try_into().unwrap_or_default();
+            vec![Payload::Delete(Delete::esp(vec![u32::from_be_bytes(spi)]))]
         }
-        payloads.push(selectors(random, true, known));
-        payloads.push(selectors(random, false, known));
+        4 => vec![
+            Payload::Ke(KeyExchange { method: 31, data: vec![9; 32] }),
+            Payload::notify(NotifyType::ADDITIONAL_KEY_EXCHANGE, known.link.clone()),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// A chain that fits, or nearly, or payloads as they come.
+fn chain(random: &mut Seeded, known: &Known, response: bool) -> Vec<Payload> {
+    let mut payloads = Vec::new();
+    if random.permille(700) {
+        payloads = fitting(random, known, response);
+        if random.permille(600) {
+            return payloads;
+        }
     }
     for _ in 0..random.below(4) {
         payloads.push(payload(random, known));
@@ -184,9 +222,13 @@ fn reach(random: &mut Seeded) -> (Duel, Known) {
             let mut duel = gateway(0, connection, |_| {});
             duel.auth_requested(seed);
             known.outstanding = Some(1);
+            known.number = 1;
             duel
         }
-        2 => gateway(0, connection, |_| {}).established_by_gateway(seed),
+        2 => {
+            known.number = 1;
+            gateway(0, connection, |_| {}).established_by_gateway(seed)
+        }
         _ => {
             known.next_request = 2;
             gateway(1, connection, |_| {}).established(seed)
@@ -266,12 +308,12 @@ fn life(random: &mut Seeded) -> u64 {
             let sent = stir(random, &mut duel);
             learn(&duel, &mut known, &sent);
         }
-        let payloads = chain(random, &known);
+        let response = known.outstanding.is_some() && random.permille(400);
+        let payloads = chain(random, &known, response);
         let Ok((first, mut plaintext)) = emit_chain(&payloads) else { continue };
-        if random.permille(400) {
+        if random.permille(150) {
             damage(random, &mut plaintext);
         }
-        let response = known.outstanding.is_some() && random.permille(400);
         let expected =
             if response { known.outstanding.unwrap_or_default() } else { known.next_request };
         let id = if random.permille(970) { expected } else { random.below(5) as u32 };
