@@ -16,7 +16,7 @@ use xswan_simulation::peer::Duel;
 use xswan_simulation::{Seeded, policies};
 
 /// Messages of an ordinary run; `XSWAN_GRAMMAR` makes more.
-const MESSAGES: u64 = 20_000;
+const MESSAGES: u64 = 100_000;
 /// Messages to one IKE SA, at most.
 const EACH: u64 = 60;
 /// Datagrams that one message may bring forth.
