@@ -375,6 +375,9 @@ async fn serve(mut control: Control, server: Server) -> std::io::Result<()> {
             }
         }
         control.settle();
+        // Under a flood something is always ready. Only here does the runtime look which
+        // sockets have become so, and do the connections of the command line have their turn.
+        tokio::task::yield_now().await;
     }
     if let Some(ike) = &mut control.ike {
         ike.keep_finally(&control.tables);

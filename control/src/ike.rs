@@ -10,6 +10,7 @@ mod dataplane_news;
 pub mod event_log;
 pub mod event_loop;
 pub mod group_rows;
+pub mod lanes;
 pub mod listing;
 pub mod persistence;
 pub mod sa_records;

@@ -1,12 +1,13 @@
 //! UDP sockets of IKE: port 500, and port 4500 with NAT traversal, in both families.
 //!
-//! One wildcard socket for each port and family. The kernel tells the destination address of
+//! Wildcard sockets for each port and family. The kernel tells the destination address of
 //! every datagram, so an answer leaves from the address that was asked. The non-ESP marker of
 //! port 4500 (RFC 7296 section 2.23) is taken off and put on here and nowhere else. The core
 //! knows ports 500 and 4500 only; other numbers in the configuration are put in their place
-//! here. What is no IKE message, keepalives and ESP that the XDP program did not take, is
-//! counted and dropped.
+//! here. Each of them is several sockets, among which the kernel sorts ([`lanes`]). What is no
+//! IKE message, keepalives and ESP that the XDP program did not take, is counted and dropped.
 
+use super::lanes::{self, LANES};
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike,
@@ -28,7 +29,9 @@ pub const MARK: u32 = 0x42;
 /// Before every IKE message on port 4500.
 const MARKER: [u8; 4] = [0; 4];
 /// Queue of a socket, in octets: some thousand first messages while the daemon is busy.
-const RECEIVE_BUFFER: usize = 8 << 20;
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Datagrams of one socket before it is another one's turn.
+const TURN: usize = 8;
 /// The longest datagram.
 const DATAGRAM_MAX: usize = 65_535;
 /// Space of one control message with an address, of either family, and to spare.
@@ -80,25 +83,44 @@ pub struct Sockets {
     pub counters: UdpCounters,
 }
 
-fn open(ipv6: bool, port: u16) -> io::Result<UdpSocket> {
+fn socket(ipv6: bool) -> io::Result<Socket> {
     let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
     let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    let address = if ipv6 {
+    if ipv6 {
         socket.set_only_v6(true)?;
-        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
-    } else {
-        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
-    };
-    // Above the system's ceiling if we may, as far as it otherwise.
-    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     }
-    // Without the right to set marks there are no routes into tunnels either.
-    let _unmarked = setsockopt(&socket, sockopt::Mark, &MARK);
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket)
+}
+
+/// The lanes of a port and family.
+fn open(ipv6: bool, port: u16, marker: bool) -> io::Result<Vec<Port>> {
+    let any = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let address = SocketAddr::new(any, port).into();
+    // Lanes share the port with whoever asks for it in the same way: nobody may have it yet.
+    socket(ipv6)?.bind(&address)?;
+    let mut lanes = Vec::new();
+    for _ in 0..LANES {
+        let socket = socket(ipv6)?;
+        if ipv6 {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
+        // Above the system's ceiling if we may, as far as it otherwise.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
+        // Without the right to set marks there are no routes into tunnels either.
+        let _unmarked = setsockopt(&socket, sockopt::Mark, &MARK);
+        socket.set_reuse_port(true)?;
+        socket.bind(&address)?;
+        let socket = UdpSocket::from_std(socket.into())?;
+        lanes.push(Port { socket, ipv6, marker });
+    }
+    if let Some(Err(error)) = lanes.first().map(|lane| lanes::sort(&lane.socket, ipv6, marker)) {
+        tracing::warn!(port, %error, "first messages are not told from others: a flood may delay peers");
+    }
+    Ok(lanes)
 }
 
 impl Sockets {
@@ -110,8 +132,8 @@ impl Sockets {
         let mut ports = Vec::new();
         for (number, marker) in [(port, false), (port_nat_t, true)] {
             for ipv6 in [false, true] {
-                match open(ipv6, number) {
-                    Ok(socket) => ports.push(Port { socket, ipv6, marker }),
+                match open(ipv6, number, marker) {
+                    Ok(lanes) => ports.extend(lanes),
                     Err(error) if ipv6 && is_without_ipv6(&error) => {
                         tracing::info!(port = number, "no IPv6 on this machine");
                     }
@@ -138,26 +160,27 @@ impl Sockets {
         let _ready = futures_util::future::select_all(waits).await;
     }
 
-    /// Datagrams that are there, of each socket in turn. Takes up to `most` from the sockets,
-    /// what is dropped included: a flood of whatever kind ends after that.
+    /// Datagrams that are there, [`TURN`] of each socket at once. Takes up to `most` from the
+    /// sockets, what is dropped included: a flood of whatever kind ends after that.
     pub fn receive(&mut self, most: usize) -> Vec<Datagram> {
         let mut datagrams = Vec::new();
         let count = self.ports.len();
         let (mut idle, mut taken) = (0, 0);
         while idle < count && taken < most {
             self.next = (self.next + 1) % count.max(1);
-            match self.receive_one(self.next) {
-                Received::Nothing => {
-                    idle += 1;
-                    continue;
+            let before = taken;
+            for _ in 0..TURN {
+                match self.receive_one(self.next) {
+                    Received::Nothing => break,
+                    Received::Dropped => {}
+                    Received::Datagram(datagram) => {
+                        self.counters.received += 1;
+                        datagrams.push(datagram);
+                    }
                 }
-                Received::Dropped => {}
-                Received::Datagram(datagram) => {
-                    self.counters.received += 1;
-                    datagrams.push(datagram);
-                }
+                taken += 1;
             }
-            (idle, taken) = (0, taken + 1);
+            idle = if taken == before { idle + 1 } else { 0 };
         }
         datagrams
     }
