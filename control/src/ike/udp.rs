@@ -160,7 +160,7 @@ impl Sockets {
         let _ready = futures_util::future::select_all(waits).await;
     }
 
-    /// Datagrams that are there, [`TURN`] of each socket at once. Takes up to `most` from the
+    /// Datagrams that are there, some of each socket in turn. Takes up to `most` from the
     /// sockets, what is dropped included: a flood of whatever kind ends after that.
     pub fn receive(&mut self, most: usize) -> Vec<Datagram> {
         let mut datagrams = Vec::new();
