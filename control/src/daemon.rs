@@ -6,6 +6,7 @@
 use crate::ike::convert::{Converted, convert};
 use crate::ike::event_loop::Ike;
 use crate::ike::listing as ike_listing;
+use crate::selection::Selection;
 use crate::tables::Tables;
 use crate::wanted::{Wanted, geometry};
 use crate::{listing, reload};
@@ -198,7 +199,7 @@ impl Control {
                 call.answer(Err("no connection is configured that is negotiated".to_owned()));
             }
             _ => {
-                let answer = self.answer(&command);
+                let answer = self.answer(&command, &call.request.arguments);
                 call.answer(answer);
             }
         }
@@ -208,7 +209,7 @@ impl Control {
     ///
     /// # Errors
     /// Why not.
-    pub fn answer(&mut self, command: &str) -> Result<Value, String> {
+    pub fn answer(&mut self, command: &str, arguments: &Value) -> Result<Value, String> {
         let Tables { maps, wanted, installed, .. } = &self.tables;
         let expired = |spi| self.expired.contains(&spi);
         match command {
@@ -216,7 +217,8 @@ impl Control {
             "list-sas" => {
                 let sas = listing::sas(maps, wanted, installed, &expired);
                 let ike = self.ike.as_ref().map(|ike| ike.list_sas(&self.tables));
-                Ok(json!({ "ike_sas": ike.unwrap_or(json!([])), "static": sas }))
+                let all = json!({ "ike_sas": ike.unwrap_or(json!([])), "static": sas });
+                Ok(Selection::read(arguments)?.of(all))
             }
             "list-conns" => Ok(ike_listing::connections(&self.config)),
             "list-certs" => Ok(self.ike.as_ref().map_or(json!({}), Ike::list_certificates)),

@@ -15,6 +15,7 @@ pub mod listing;
 pub mod prefixes;
 mod reload;
 pub mod replay_arena;
+pub mod selection;
 pub mod spi;
 pub mod state_file;
 pub mod steering;

@@ -126,8 +126,10 @@ fn sign(
     let announced = core.peer.hash_algorithms.as_slice();
     let announced = (!announced.is_empty()).then_some(announced);
     let mut why = format!("no private key for '{own}'");
-    for certificate in &round.certificates {
-        let Some(key) = ctx.configuration.keys.of_certificate(certificate) else { continue };
+    let with_certificate = round.certificates.iter().map(|own| (own.spki_der(), Some(own)));
+    let bare = round.public_keys.iter().map(|own| (own.spki_der(), None));
+    for (spki, certificate) in with_certificate.chain(bare) {
+        let Some(key) = ctx.configuration.keys.find(spki) else { continue };
         let preference = match &round.method {
             AuthMethod::Signature(rules) => rules.preference(),
             AuthMethod::Any | AuthMethod::Psk | AuthMethod::Eap(_) => Vec::new(),
@@ -144,7 +146,15 @@ fn sign(
             SendCertificate::IfAsked => handshake.authorities.is_some(),
             SendCertificate::Never => false,
         };
-        let payloads = if wanted { chain_payloads(ctx, certificate) } else { Vec::new() };
+        let payloads = match certificate {
+            Some(certificate) if wanted => chain_payloads(ctx, certificate),
+            None if core.connection.send_certificate == SendCertificate::Always => {
+                let (encoding, data) = (cert::RAW_PUBLIC_KEY, spki.to_vec());
+                vec![Payload::Cert(CertificatePayload { encoding, data })]
+            }
+            // A peer that takes a bare key has it already.
+            Some(_) | None => Vec::new(),
+        };
         return Ok((payloads, Authentication { method, data }));
     }
     Err(why)

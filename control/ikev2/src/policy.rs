@@ -6,8 +6,8 @@ use crate::wire::{TrafficSelector, Transform};
 use std::net::IpAddr;
 use std::sync::Arc;
 use xswan_credentials::{
-    AuthMethod, Certificate, Identity, IdentityPattern, PeerPolicy, PrivateKeyStore, SharedSecrets,
-    TrustStore,
+    AuthMethod, Certificate, Identity, IdentityPattern, PeerPolicy, PrivateKeyStore, RawPublicKey,
+    SharedSecrets, TrustStore,
 };
 use xswan_eap::tls::{ClientCredential, ServerCredential};
 
@@ -132,6 +132,8 @@ pub struct LocalRound {
     pub eap_id: Option<Identity>,
     /// Certificates to choose from.
     pub certificates: Vec<Arc<Certificate>>,
+    /// Keys without a certificate, which the peer knows; tried after the certificates.
+    pub public_keys: Vec<RawPublicKey>,
     /// What EAP-TLS proves us with, if that is the method.
     pub eap_tls: Option<ClientCredential>,
 }

@@ -11,9 +11,14 @@ use support::{
     Authority, Holder, add_secret, assert_nothing, assert_up, certified, initiate, logs, network,
     network_with,
 };
-use xswan_credentials::{AuthMethod, Identity, IdentityPattern, SharedSecretKind, SharedSecrets};
+use xswan_credentials::{
+    AuthMethod, Identity, IdentityPattern, RawPublicKey, SharedSecretKind, SharedSecrets,
+    TrustStore,
+};
 use xswan_ike_crypto::Secret;
-use xswan_ikev2::policy::{Childless, ConnectionPolicy, LocalRound};
+use xswan_ikev2::policy::{
+    Childless, Configuration, ConnectionPolicy, LocalRound, SendCertificate,
+};
 
 fn holders(authority: &Authority, algorithm: &'static rcgen::SignatureAlgorithm) -> [Holder; 2] {
     [authority.issue("gwa.test", algorithm), authority.issue("gwb.test", algorithm)]
@@ -37,6 +42,43 @@ fn certificates_of_every_key_type() {
         let mut network = certified(&authority, &holders, "pubkey", |_, _| {}, |_, _| {});
         assert_eq!(initiate(&mut network), Ok(1), "{algorithm:?}\n{}", logs(&network));
         assert_up(&network);
+    }
+}
+
+#[test]
+fn raw_public_keys_without_any_certificate() {
+    let authority = Authority::new("CA");
+    let holders = [
+        authority.issue("gwa.test", &PKCS_ED25519),
+        authority.issue("gwb.test", &PKCS_ECDSA_P384_SHA384),
+    ];
+    let stranger = authority.issue("gwa.test", &PKCS_ED25519);
+    let key_of = |holder: &Holder| {
+        RawPublicKey::from_spki(holder.certificate.spki_der()).expect("a public key")
+    };
+    for send in [SendCertificate::Always, SendCertificate::IfAsked, SendCertificate::Never] {
+        for known in [&holders[0], &stranger] {
+            let bare = |number: usize, connection: &mut ConnectionPolicy| {
+                let local = &mut connection.local_rounds[0];
+                local.certificates.clear();
+                local.public_keys = vec![key_of(&holders[number])];
+                let peers = if number == 0 { &holders[1] } else { known };
+                connection.remote_rounds[0].peer.public_keys = vec![key_of(peers)];
+                connection.send_certificate = send;
+            };
+            let no_authority = |_: usize, configuration: &mut Configuration| {
+                configuration.trust = TrustStore::default();
+            };
+            let mut network = certified(&authority, &holders, "pubkey", bare, no_authority);
+            let done = initiate(&mut network);
+            if std::ptr::eq(known, &raw const stranger) {
+                assert!(done.is_err(), "{send:?}: another key than the one that is known");
+                assert_nothing(&network);
+            } else {
+                assert_eq!(done, Ok(1), "{send:?}\n{}", logs(&network));
+                assert_up(&network);
+            }
+        }
     }
 }
 
@@ -231,6 +273,7 @@ fn two_rounds_on_one_side() {
                 id: connection.local_rounds[0].id.clone(),
                 eap_id: Some(Identity::parse("alice").expect("an identity")),
                 certificates: Vec::new(),
+                public_keys: Vec::new(),
                 eap_tls: None,
             };
             connection.local_rounds.push(second);

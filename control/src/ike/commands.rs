@@ -26,10 +26,10 @@ impl Waiting {
 }
 
 /// The arguments of a call; unknown ones and wrong kinds are errors.
-struct Arguments<'a>(&'a Value);
+pub(crate) struct Arguments<'a>(pub(crate) &'a Value);
 
 impl Arguments<'_> {
-    fn check(&self, known: &[&str]) -> Result<(), String> {
+    pub(crate) fn check(&self, known: &[&str]) -> Result<(), String> {
         let Some(fields) = self.0.as_object() else {
             return if self.0.is_null() { Ok(()) } else { Err("arguments are an object".into()) };
         };
@@ -51,11 +51,11 @@ impl Arguments<'_> {
         }
     }
 
-    fn text(&self, key: &str) -> Result<Option<String>, String> {
+    pub(crate) fn text(&self, key: &str) -> Result<Option<String>, String> {
         self.read(key, "name", |value| value.as_str().map(str::to_owned))
     }
 
-    fn number(&self, key: &str) -> Result<Option<u32>, String> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<u32>, String> {
         self.read(key, "number", |value| value.as_u64()?.try_into().ok())
     }
 

@@ -315,13 +315,17 @@ fn local_round(
     credentials: &mut Credentials,
 ) -> Result<LocalRound, ConfigError> {
     let method = method(round)?;
-    if !round.pubkeys.is_empty() {
-        let what = "pubkeys: our own key is sent in a certificate only";
-        return Err(round.place.error(what, "certs"));
+    let public_keys = public_keys(&round.pubkeys, &round.place)?;
+    if let Some(at) =
+        public_keys.iter().position(|own| credentials.keys.find(own.spki_der()).is_none())
+    {
+        let path = round.pubkeys.get(at).map(|path| path.display().to_string());
+        let what = format!("pubkeys: no private key for {}", path.unwrap_or_default());
+        return Err(round.place.error(what, "a public key whose private key is among the secrets"));
     }
     let id = own_identity(round.id.as_ref(), round)?;
     let mut certificates = credentials.named(&round.certs, &round.place)?;
-    if round.certs.is_empty() {
+    if round.certs.is_empty() && public_keys.is_empty() {
         let ours = |certificate: &&Arc<Certificate>| {
             credentials.keys.of_certificate(certificate).is_some()
                 && id.as_ref().is_none_or(|id| certificate.matches_identity(id))
@@ -329,7 +333,7 @@ fn local_round(
         certificates = credentials.certificates.iter().filter(ours).cloned().collect();
     }
     let eap_id = own_identity(round.eap_id.as_ref(), round)?;
-    Ok(LocalRound { method, id, eap_id, certificates, eap_tls: None })
+    Ok(LocalRound { method, id, eap_id, certificates, public_keys, eap_tls: None })
 }
 
 /// The authorities that TLS trusts: those of the round, or all.

@@ -99,6 +99,7 @@ pub fn connection(gateway: usize) -> ConnectionPolicy {
             id: Some(identity(gateway)),
             eap_id: None,
             certificates: Vec::new(),
+            public_keys: Vec::new(),
             eap_tls: None,
         }],
         remote_rounds: vec![RemoteRound {

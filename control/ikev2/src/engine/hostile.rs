@@ -101,6 +101,7 @@ fn configuration(side: usize) -> Arc<Configuration> {
             id: Some(identity(side)),
             eap_id: None,
             certificates: Vec::new(),
+            public_keys: Vec::new(),
             eap_tls: None,
         }],
         remote_rounds: vec![RemoteRound {

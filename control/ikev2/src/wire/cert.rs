@@ -14,6 +14,8 @@ pub const X509_SIGNATURE: u8 = 4;
 pub const HASH_AND_URL: u8 = 12;
 /// Hash and URL of a bundle of certificates.
 pub const HASH_AND_URL_BUNDLE: u8 = 13;
+/// SubjectPublicKeyInfo without a certificate (RFC 7670).
+pub const RAW_PUBLIC_KEY: u8 = 15;
 /// Length in bytes of an authority in a request: a SHA-1 hash.
 pub const AUTHORITY_LEN: usize = 20;
 
