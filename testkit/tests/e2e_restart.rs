@@ -74,7 +74,8 @@ fn ctl_02_killing_control_a_hundred_times_loses_nothing() -> Outcome<()> {
         flows_on(&stream, 10)?;
     }
     let report = stream.stop()?;
-    assert_eq!(report.sent - report.arrived, 0, "lost: {report:?}");
+    let drops: Outcome<Vec<_>> = gateways.iter().map(|one| one.query(&["drops"])).collect();
+    assert_eq!(report.sent - report.arrived, 0, "lost: {report:?}, {:?}", drops?);
     assert_eq!(report.duplicates, 0);
     let sighting = capture.stop()?;
     assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
