@@ -117,6 +117,24 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// The way back.
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        let addresses = match self.addresses {
+            Addresses::V4 { source, destination } => {
+                Addresses::V4 { source: destination, destination: source }
+            }
+            Addresses::V6 { source, destination } => {
+                Addresses::V6 { source: destination, destination: source }
+            }
+        };
+        let ports = match self.ports {
+            Some((source, destination)) => Some((destination, source)),
+            None => None,
+        };
+        Self { addresses, ports, ..*self }
+    }
+
     /// Reads the five-tuple of an IP packet.
     ///
     /// # Errors

@@ -11,7 +11,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-mod candidates;
 pub mod engine;
 pub mod forward;
 pub mod fragment;
@@ -21,6 +20,7 @@ pub mod limit;
 mod onward;
 mod originate;
 mod outbound;
+mod selector_index;
 pub mod sink;
 pub mod spd;
 pub mod table;

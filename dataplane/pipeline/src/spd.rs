@@ -3,13 +3,14 @@
 //! A snapshot like the forwarding tables: built outside the packet path, swapped in
 //! between bursts (RFC 4301 section 4.4.1).
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use xswan_esp::selector::{AddressRange, Family, Flow, PortRange, Selector};
 use xswan_wire::DropReason;
 use xswan_wire::ipv6::{DESTINATION_OPTIONS, HOP_BY_HOP, ROUTING};
-use xswan_wire::layers::{self, Addresses};
+use xswan_wire::layers;
 
-use crate::candidates::Candidates;
+use crate::selector_index::{Purpose, SelectorIndex};
 
 /// Which outbound SA protects a policy's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,17 +51,28 @@ pub struct Policy {
 #[derive(Clone, Debug, Default)]
 pub struct Spd {
     rows: Vec<Policy>,
-    /// By destination, the remote side: for what leaves.
-    by_remote: Candidates,
-    /// By source, the local side: for what came in clear.
-    by_local: Candidates,
-    inbound: Vec<(u32, Selector)>,
+    lookup: Arc<Lookup>,
 }
 
-impl Spd {
-    /// Takes the policies in their order.
-    #[must_use]
-    pub fn new(rows: Vec<Policy>) -> Self {
+/// What depends on the selectors alone, and is shared by editions that differ in actions.
+#[derive(Debug, Default)]
+struct Lookup {
+    packets: SelectorIndex,
+    /// `None` if no row selects by more than addresses: then fragments are packets like others.
+    fragments: Option<SelectorIndex>,
+    /// Children in order, each with the place of its first selector in `inbound`.
+    children: Vec<(u32, u32)>,
+    inbound: Vec<Selector>,
+}
+
+impl Lookup {
+    fn new(rows: &[Policy]) -> Self {
+        let selectors: Vec<_> = rows.iter().map(|row| row.selector).collect();
+        let by_more = |one: &Selector| one.protocol != 0 || one.selects_ports();
+        let fragments = selectors.iter().any(by_more);
+        let fragments = fragments.then(|| SelectorIndex::new(&selectors, Purpose::Fragments));
+        let packets = SelectorIndex::new(&selectors, Purpose::WholePackets);
+
         let protected = || rows.iter().filter(|row| matches!(row.action, Action::Protect(_)));
         let mut inbound: Vec<_> =
             protected().map(|row| (row.child, row.selector.reversed())).collect();
@@ -69,9 +81,43 @@ impl Spd {
             admitting.flat_map(|row| icmp_errors(&row.selector).map(|error| (row.child, error))),
         );
         inbound.sort_by_key(|&(child, _)| child);
-        let by_remote = Candidates::new(rows.iter().map(|row| row.selector.destination));
-        let by_local = Candidates::new(rows.iter().map(|row| row.selector.source));
-        Self { rows, by_remote, by_local, inbound }
+        let mut children: Vec<(u32, u32)> = Vec::new();
+        for (place, &(child, _)) in (0..).zip(&inbound) {
+            if children.last().is_none_or(|&(last, _)| last != child) {
+                children.push((child, place));
+            }
+        }
+        let inbound = inbound.into_iter().map(|(_, selector)| selector).collect();
+        Self { packets, fragments, children, inbound }
+    }
+
+    /// Whether rows that follow each other may share what was made for the first.
+    fn serves(old: &[Policy], new: &[Policy]) -> bool {
+        let alike = |(old, new): (&Policy, &Policy)| {
+            let protects = |row: &Policy| matches!(row.action, Action::Protect(_));
+            (old.selector, old.child, old.icmp, protects(old))
+                == (new.selector, new.child, new.icmp, protects(new))
+        };
+        old.len() == new.len() && old.iter().zip(new).all(alike)
+    }
+}
+
+impl Spd {
+    /// Takes the policies in their order.
+    #[must_use]
+    pub fn new(rows: Vec<Policy>) -> Self {
+        let lookup = Arc::new(Lookup::new(&rows));
+        Self { rows, lookup }
+    }
+
+    /// The edition after this one. Where it differs in nothing but the SAs that protect, as
+    /// after a rekeying, what was made to look up is used again.
+    #[must_use]
+    pub fn next_edition(&self, rows: Vec<Policy>) -> Self {
+        if Lookup::serves(&self.rows, &rows) {
+            return Self { rows, lookup: Arc::clone(&self.lookup) };
+        }
+        Self::new(rows)
     }
 
     /// The policy for a packet that leaves the protected side.
@@ -82,7 +128,21 @@ impl Spd {
     /// (RFC 4301 section 7).
     #[inline]
     pub fn outbound(&self, flow: &Flow) -> Result<Option<&Policy>, DropReason> {
-        self.first(&self.by_remote, flow, |row| row.selector)
+        let row = |row: u32| self.rows.get(row as usize);
+        match &self.lookup.fragments {
+            Some(index) if flow.is_fragment => {
+                let possible = |at| row(at).is_some_and(|row| might_match(&row.selector, flow));
+                match index.first(flow, possible).and_then(row) {
+                    Some(row) if row.selector.matches(flow) => Ok(Some(row)),
+                    Some(_) => Err(DropReason::InnerFragment),
+                    None => Ok(None),
+                }
+            }
+            Some(_) | None => {
+                let matches = |at| row(at).is_some_and(|row| row.selector.matches(flow));
+                Ok(self.lookup.packets.first(flow, matches).and_then(row))
+            }
+        }
     }
 
     /// The policy for a packet that arrived in clear from the untrusted side.
@@ -90,44 +150,20 @@ impl Spd {
     /// # Errors
     /// As [`Spd::outbound`].
     pub fn inbound_clear(&self, flow: &Flow) -> Result<Option<&Policy>, DropReason> {
-        self.first(&self.by_local, flow, |row| row.selector.reversed())
-    }
-
-    /// The first row that selects the flow, of those around its destination.
-    #[inline]
-    fn first(
-        &self,
-        candidates: &Candidates,
-        flow: &Flow,
-        selector: impl Fn(&Policy) -> Selector,
-    ) -> Result<Option<&Policy>, DropReason> {
-        let listed = match flow.addresses {
-            Addresses::V4 { destination, .. } => {
-                candidates.of(Family::V4, u32::from_be_bytes(destination).into())
-            }
-            Addresses::V6 { destination, .. } => {
-                candidates.of(Family::V6, u128::from_be_bytes(destination))
-            }
-        };
-        match listed {
-            Some(listed) => {
-                let rows = listed.iter().filter_map(|&row| self.rows.get(row as usize));
-                first(rows, flow, selector)
-            }
-            None => first(self.rows.iter(), flow, selector),
-        }
+        self.outbound(&flow.reversed())
     }
 
     /// What an SA of `child` may carry, in the direction of received packets
     /// (RFC 4301 section 5.2, step 4).
     #[inline]
     pub fn inbound_selectors(&self, child: u32) -> impl Iterator<Item = &Selector> {
-        let first = self.inbound.partition_point(|&(of, _)| of < child);
-        self.inbound
-            .iter()
-            .skip(first)
-            .take_while(move |&&(of, _)| of == child)
-            .map(|(_, selector)| selector)
+        let children = &self.lookup.children;
+        let first = children.partition_point(|&(of, _)| of < child);
+        let begin = children.get(first).filter(|(of, _)| *of == child).map(|(_, begin)| *begin);
+        let end = children.get(first.saturating_add(1)).map(|(_, end)| *end as usize);
+        let all = &self.lookup.inbound;
+        let own = begin.and_then(|begin| all.get(begin as usize..end.unwrap_or(all.len())));
+        own.unwrap_or_default().iter()
     }
 
     /// The rows, for display.
@@ -135,25 +171,13 @@ impl Spd {
     pub fn rows(&self) -> &[Policy] {
         &self.rows
     }
-}
 
-/// The first of some rows that selects the flow.
-#[inline]
-fn first<'r>(
-    rows: impl Iterator<Item = &'r Policy>,
-    flow: &Flow,
-    selector: impl Fn(&Policy) -> Selector,
-) -> Result<Option<&'r Policy>, DropReason> {
-    for row in rows {
-        let selector = selector(row);
-        if selector.matches(flow) {
-            return Ok(Some(row));
-        }
-        if flow.is_fragment && might_match(&selector, flow) {
-            return Err(DropReason::InnerFragment);
-        }
+    /// Octets of memory that look-ups need beside the rows.
+    #[must_use]
+    pub fn index_memory(&self) -> usize {
+        let fragments = self.lookup.fragments.as_ref().map_or(0, SelectorIndex::memory);
+        self.lookup.packets.memory().saturating_add(fragments)
     }
-    Ok(None)
 }
 
 /// Whether a fragment would match if what it hides were known.
@@ -187,49 +211,5 @@ fn icmp_errors(outbound: &Selector) -> impl Iterator<Item = Selector> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Action, Policy, Spd, first};
-    use alloc::vec::Vec;
-    use proptest::prelude::*;
-    use xswan_esp::selector::{AddressRange, Flow, PortRange, Selector};
-    use xswan_wire::layers::Addresses;
-
-    fn row((child, net, length, protocol, port): (u32, u8, u8, u8, u16)) -> Policy {
-        let range = |low: u8| AddressRange::v4_prefix([10, net, 0, low], length);
-        let ports = if port == 0 { PortRange::ANY } else { PortRange::one(port) };
-        let selector = Selector {
-            protocol,
-            destination_ports: ports,
-            ..Selector::addresses(range(child as u8), range(net))
-        };
-        Policy { selector, action: Action::Discard, child, icmp: false, hold: false }
-    }
-
-    proptest! {
-        #[test]
-        fn the_index_answers_as_the_list_does(
-            raw in proptest::collection::vec((0_u8..4, 14_u8..=32, 0_u8..3, 0_u16..3), 0..60),
-            probes in proptest::collection::vec((0_u8..5, any::<u8>(), 0_u8..3, 0_u16..3, any::<bool>()), 1..60),
-        ) {
-            let rows: Vec<_> = (0..).zip(&raw)
-                .map(|(child, &(net, length, protocol, port))| row((child, net, length, protocol, port)))
-                .collect();
-            let spd = Spd::new(rows.clone());
-            for &(net, low, protocol, port, is_fragment) in &probes {
-                let destination = [10, net, 0, low];
-                let addresses = Addresses::V4 { source: [10, net, 0, low / 2], destination };
-                let ports = (!is_fragment).then_some((port, port));
-                let flow = Flow { addresses, protocol, ports, is_fragment };
-                let child = |found: Option<&Policy>| found.map(|row| row.child);
-                prop_assert_eq!(
-                    spd.outbound(&flow).map(child),
-                    first(rows.iter(), &flow, |row| row.selector).map(child)
-                );
-                prop_assert_eq!(
-                    spd.inbound_clear(&flow).map(child),
-                    first(rows.iter(), &flow, |row| row.selector.reversed()).map(child)
-                );
-            }
-        }
-    }
-}
+#[path = "spd_tests.rs"]
+mod tests;
