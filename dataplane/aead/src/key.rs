@@ -5,7 +5,7 @@ use std::fmt;
 use xswan_esp::aead::{Aad, Aead, Forged, Nonce, Shape, TAG_LEN};
 use zeroize::Zeroizing;
 
-use crate::{aws_lc, cbc_hmac, rust_crypto};
+use crate::{Backend, Form, aws_lc, cbc_hmac, native, rust_crypto};
 
 /// Length of an AES key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,30 +161,6 @@ impl Algorithm {
     }
 }
 
-/// The libraries that implement them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Backend {
-    /// `aes-gcm` and `chacha20poly1305`: portable, with AES-NI where there is any.
-    #[default]
-    RustCrypto,
-    /// `aws-lc-rs`: assembly for the usual machines.
-    AwsLc,
-}
-
-impl Backend {
-    /// Every back-end.
-    pub const ALL: [Self; 2] = [Self::RustCrypto, Self::AwsLc];
-
-    /// The name shown to the operator.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RustCrypto => "rustcrypto",
-            Self::AwsLc => "aws-lc",
-        }
-    }
-}
-
 /// A key that is refused. Says nothing of its octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
@@ -304,6 +280,7 @@ pub struct Key {
 }
 
 enum Cipher {
+    Native(native::Cipher),
     RustCrypto(rust_crypto::Cipher),
     AwsLc(aws_lc::Cipher),
     CbcHmac(Box<cbc_hmac::Cipher>),
@@ -341,7 +318,13 @@ impl Key {
             (_, Backend::RustCrypto) => {
                 rust_crypto::Cipher::new(algorithm, key).map(Cipher::RustCrypto)
             }
-            (_, Backend::AwsLc) => aws_lc::Cipher::new(algorithm, key).map(Cipher::AwsLc),
+            (
+                Algorithm::Aes128Gcm16 | Algorithm::Aes192Gcm16 | Algorithm::Aes256Gcm16,
+                Backend::Native,
+            ) => native::Cipher::new(algorithm, key).map(Cipher::Native),
+            (_, Backend::AwsLc | Backend::Native) => {
+                aws_lc::Cipher::new(algorithm, key).map(Cipher::AwsLc)
+            }
         };
         Ok(Self { algorithm, backend, cipher: cipher.ok_or(KeyError::Refused)? })
     }
@@ -358,16 +341,38 @@ impl Key {
         self.backend
     }
 
+    /// The form of our own kernel that it uses, if it uses that.
+    #[must_use]
+    pub const fn form(&self) -> Option<Form> {
+        match &self.cipher {
+            Cipher::Native(cipher) => Some(cipher.form()),
+            Cipher::RustCrypto(_) | Cipher::AwsLc(_) | Cipher::CbcHmac(_) => None,
+        }
+    }
+
+    /// As [`Key::schedule`], in a form of our own kernel that is not the chosen one.
+    #[cfg(test)]
+    pub(crate) fn in_form(form: Form, algorithm: Algorithm, key: &[u8]) -> Option<Self> {
+        let cipher = Cipher::Native(native::Cipher::with_form(form, algorithm, key)?);
+        Some(Self { algorithm, backend: Backend::Native, cipher })
+    }
+
     /// Seals with any nonce and any additional data: for published vectors.
     #[inline]
     pub(crate) fn seal_octets(&self, nonce: &[u8; 12], aad: &[u8], src: &[u8], dst: &mut [u8]) {
+        if let Cipher::Native(cipher) = &self.cipher {
+            if cipher.seal(nonce, aad, src, dst).is_none() {
+                dst.fill(0);
+            }
+            return;
+        }
         let Some((text, tag)) = dst.split_last_chunk_mut::<TAG_LEN>() else { return };
         let Some(front) = text.get_mut(..src.len()) else { return };
         front.copy_from_slice(src);
         let sealed = match &self.cipher {
             Cipher::RustCrypto(cipher) => cipher.seal(nonce, aad, text),
             Cipher::AwsLc(cipher) => cipher.seal(nonce, aad, text),
-            Cipher::CbcHmac(_) => None,
+            Cipher::Native(_) | Cipher::CbcHmac(_) => None,
         };
         match sealed {
             Some(value) => *tag = value,
@@ -385,10 +390,16 @@ impl Key {
         src: &[u8],
         dst: &mut [u8],
     ) -> Result<(), Forged> {
+        if let Cipher::Native(cipher) = &self.cipher {
+            return cipher.open(nonce, aad, src, dst).ok_or_else(|| {
+                dst.fill(0);
+                Forged
+            });
+        }
         let opened = src.split_last_chunk::<TAG_LEN>().and_then(|(text, tag)| match &self.cipher {
             Cipher::RustCrypto(cipher) => cipher.open(nonce, aad, text, tag, dst),
             Cipher::AwsLc(cipher) => cipher.open(nonce, aad, text, tag, dst),
-            Cipher::CbcHmac(_) => None,
+            Cipher::Native(_) | Cipher::CbcHmac(_) => None,
         });
         if opened.is_none() {
             // Whatever the library left there: no keystream, no plaintext.
@@ -403,7 +414,7 @@ impl Aead for Key {
     #[inline]
     fn shape(&self) -> Shape {
         match &self.cipher {
-            Cipher::RustCrypto(_) | Cipher::AwsLc(_) => Shape::AEAD,
+            Cipher::Native(_) | Cipher::RustCrypto(_) | Cipher::AwsLc(_) => Shape::AEAD,
             Cipher::CbcHmac(cipher) => cipher.shape(),
         }
     }

@@ -160,10 +160,13 @@ fn cross_check(algorithm: Algorithm, len: usize, seed: u64) {
     let nonce: [u8; 12] = filled(12, seed ^ 0xaaaa).try_into().unwrap();
     let aad = filled(if seed.is_multiple_of(2) { 8 } else { 12 }, seed ^ 0x1234);
     let plain = filled(len, seed);
-    let [mut first, mut second] = [vec![1; len + TAG_LEN], vec![2; len + TAG_LEN]];
-    keys[0].seal_octets(&nonce, &aad, &plain, &mut first);
-    keys[1].seal_octets(&nonce, &aad, &plain, &mut second);
+    let [first, second, third] = [0, 1, 2].map(|which| {
+        let mut sealed = vec![which as u8; len + TAG_LEN];
+        keys[which].seal_octets(&nonce, &aad, &plain, &mut sealed);
+        sealed
+    });
     assert_eq!(first, second, "{algorithm:?} {len}");
+    assert_eq!(first, third, "{algorithm:?} {len}");
     let flip = (seed as usize).wrapping_mul(7919) % (first.len() * 8);
     for key in &keys {
         let mut out = vec![3; len];
