@@ -8,6 +8,7 @@
 //! Nothing is changed by a datagram before its ICV is verified, except by IKE_SA_INIT, whose
 //! limits are here.
 
+pub(crate) mod budget;
 mod command;
 mod dispatch;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use crate::wire::{
     self, Datagram, ExchangeType, Flags, Header, Message, Notify, NotifyType, Payload, PayloadType,
     Protection, WireError,
 };
+use budget::{Budget, Limits};
 use index::Index;
 use index::Others;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -43,8 +45,11 @@ use xswan_ike_crypto::sha256;
 
 /// How long a cookie secret is used before the next one takes its place.
 const COOKIE_SECRET_MS: u64 = 120_000;
-/// Answers to datagrams that belong to no SA, in a second: hints, which nobody must rely on.
-const HINTS_PER_S: u32 = 100;
+/// Errors told without protection in a second: hints, which nobody must rely on.
+const REPLIES: Limits = Limits { total: 1_000, unshared: 0, share: 20 };
+/// IKE SAs and planned connections that one [`Input::Timer`] is for: however many are due at
+/// once, datagrams are looked at in between. [`Engine::deadline`] has passed until all are done.
+pub const TIMER_BATCH: usize = 64;
 
 /// A connection that will be tried again later.
 #[derive(Debug)]
@@ -74,7 +79,10 @@ pub struct Engine {
     planned: Vec<Planned>,
     cookies: Option<Cookies>,
     cookies_since: Millis,
-    hints: (Millis, u32),
+    /// Unprotected errors.
+    replies: Budget,
+    /// Key exchanges for peers that have not proved who they are.
+    key_exchanges: Budget,
     pools: Pools,
     numbers: Numbers,
     actions: VecDeque<Action>,
@@ -100,7 +108,8 @@ impl Engine {
             planned: Vec::new(),
             cookies: None,
             cookies_since: Millis(0),
-            hints: (Millis(0), 0),
+            replies: Budget::default(),
+            key_exchanges: Budget::default(),
             pools,
             numbers: Numbers::default(),
             actions: VecDeque::new(),
@@ -207,6 +216,7 @@ impl Engine {
         let state = work(state, &mut ctx);
         if state.is_established() && !established {
             self.statistics.established += 1;
+            self.proved(now, id, &state);
         }
         self.put_back(id, state);
         self.grant(now, host, wishes);
@@ -254,6 +264,15 @@ impl Engine {
             self.deadlines.insert((at, id));
         }
         self.sas.insert(id, state);
+    }
+
+    /// A peer's key exchange has led to an IKE SA: it was none of a flood.
+    fn proved(&mut self, now: Now, id: IkeId, state: &State) {
+        let (Some((address, ..)), Some(core)) = (self.half_open_from.get(&id), state.core()) else {
+            return;
+        };
+        let cost = ike_sa_init::cost(&core.suite, &core.additional_key_exchanges);
+        self.key_exchanges.give_back(now.monotonic, *address, cost);
     }
 
     fn not_half_open(&mut self, id: IkeId) {
@@ -342,16 +361,15 @@ impl Engine {
     }
 
     fn timer(&mut self, now: Now, host: &mut dyn Host) {
-        while let Some((at, id)) = self.deadlines.first().copied() {
-            if at > now.monotonic {
-                break;
-            }
+        for _ in 0..TIMER_BATCH {
+            let first = self.deadlines.first().copied();
+            let Some((at, id)) = first.filter(|(at, _)| *at <= now.monotonic) else { break };
             self.deadlines.remove(&(at, id));
             self.due.remove(&id);
             self.with_sa(now, host, id, |state, ctx| state.timer(ctx));
         }
         let ready = |planned: &mut Planned| planned.at <= now.monotonic;
-        let ready: Vec<_> = self.planned.extract_if(.., ready).collect();
+        let ready: Vec<_> = self.planned.extract_if(.., ready).take(TIMER_BATCH).collect();
         for planned in ready {
             self.start_planned(now, host, planned);
         }

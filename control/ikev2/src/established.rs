@@ -131,6 +131,8 @@ pub(crate) struct Established {
     pub(crate) last_request: Millis,
     /// Key exchanges of the peer that were worked on since a time.
     pub(crate) key_exchanges: (Millis, u32),
+    /// When somebody last said, without proof, that the peer has no such IKE SA.
+    pub(crate) doubted: Option<Millis>,
 }
 
 impl Established {
@@ -162,6 +164,7 @@ impl Established {
             keepalive_ms: None,
             last_request: now,
             key_exchanges: (now, 0),
+            doubted: None,
         });
         if let Some(seconds) = params.auth_lifetime_s {
             sa.reauthenticate_within(ctx, seconds);

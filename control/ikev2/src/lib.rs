@@ -47,7 +47,7 @@ pub mod wire;
 
 pub use action::Action;
 pub use clock::{Millis, Now};
-pub use engine::Engine;
+pub use engine::{Engine, TIMER_BATCH};
 pub use host::Host;
 pub use input::{ChildId, IkeId, Input, RequestId, Target};
 pub use statistics::Statistics;

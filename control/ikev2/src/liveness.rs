@@ -13,6 +13,9 @@ use crate::input::RequestId;
 use crate::sa::Context;
 use std::net::SocketAddr;
 
+/// How often hints without proof lead to a liveness check, at most.
+const DOUBT_MS: u64 = 10_000;
+
 impl Established {
     /// When the peer last proved that it is there.
     fn last_sign_of_life(&self) -> Millis {
@@ -37,6 +40,21 @@ impl Established {
             self.core.event(ctx, Level::Debug, "dpd", "sending DPD request");
             self.plan(Job::Notify(Vec::new()), now);
         }
+    }
+
+    /// Somebody says without proof that the peer has no such IKE SA (RFC 7296 section 2.21.4):
+    /// worth a question, once in a while, and nothing else.
+    pub(crate) fn doubted(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.millis();
+        let lately = self.doubted.is_some_and(|at| now.since(at) < DOUBT_MS);
+        let asked = self.task.is_some() || !self.core.requests.is_idle();
+        if lately || asked || self.phase != Phase::Active {
+            return;
+        }
+        self.doubted = Some(now);
+        let text = "the peer may have lost this IKE_SA: sending DPD request";
+        self.core.event(ctx, Level::Info, "dpd", text);
+        self.plan(Job::Notify(Vec::new()), now);
     }
 
     /// When a keepalive is due.

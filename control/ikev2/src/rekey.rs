@@ -342,6 +342,7 @@ impl Established {
             keepalive_ms: self.keepalive_ms,
             last_request: self.last_request,
             key_exchanges: self.key_exchanges,
+            doubted: self.doubted,
         }))
     }
 }

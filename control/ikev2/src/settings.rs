@@ -7,11 +7,15 @@ pub struct Settings {
     pub cookie_threshold: u32,
     /// Half-open IKE SAs of one address above which it has to show a cookie.
     pub cookie_threshold_ip: u32,
-    /// Half-open IKE SAs of one address from which on it is not answered; 0 is no limit.
+    /// Half-open IKE SAs of one address from which on it has to show a cookie, whatever the
+    /// other thresholds are; 0 is off. Nobody who shows one is locked out.
     pub block_threshold: u32,
     /// Half-open IKE SAs above which nobody is answered; 0 is no limit.
     pub init_limit_half_open: u32,
-    /// How long a half-open IKE SA is kept.
+    /// Key exchanges in IKE_SA_INIT that are worked on in a second without leading to an IKE
+    /// SA, in units of one with X25519; 0 is no limit.
+    pub init_key_exchanges_per_s: u32,
+    /// How long a half-open IKE SA is kept; a sixth of it when there are very many.
     pub half_open_timeout_ms: u64,
     /// First retransmission.
     pub retransmit_timeout_ms: u64,
@@ -42,9 +46,9 @@ impl Default for Settings {
         Self {
             cookie_threshold: 30,
             cookie_threshold_ip: 3,
-            // Off: behind one NAT there may be thousands who come back after an outage.
             block_threshold: 0,
             init_limit_half_open: 100_000,
+            init_key_exchanges_per_s: 4_000,
             half_open_timeout_ms: 30_000,
             retransmit_timeout_ms: 4_000,
             retransmit_base_permille: 1_800,

@@ -245,6 +245,7 @@ fn read_one(
         keepalive_ms: None,
         last_request,
         key_exchanges: (import.now, 0),
+        doubted: None,
     });
     for child in children {
         child::put_back(&mut sa, child, import.now, imported);

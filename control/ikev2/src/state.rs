@@ -9,7 +9,7 @@
 //! state does not name, it drops.
 
 use crate::clock::Millis;
-use crate::established::Established;
+use crate::established::{After, Established};
 use crate::exchange::ike_auth::{AuthRequested, Authenticating};
 use crate::exchange::ike_intermediate::IntermediateRequested;
 use crate::exchange::ike_sa_init::{HalfOpen, InitRequested};
@@ -255,6 +255,17 @@ impl State {
     pub(crate) fn peer_moved(self, ctx: &mut Context<'_>, remote: SocketAddr) -> Self {
         match self {
             Self::Established(state) => state.peer_moved(ctx, remote),
+            other => other,
+        }
+    }
+
+    /// Somebody says without proof that the peer has no such IKE SA.
+    pub(crate) fn doubted(self, ctx: &mut Context<'_>) -> Self {
+        match self {
+            Self::Established(mut state) => {
+                state.doubted(ctx);
+                state.settle(ctx, After::Stays)
+            }
             other => other,
         }
     }

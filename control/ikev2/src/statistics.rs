@@ -25,6 +25,10 @@ pub struct Statistics {
     pub retransmitted_requests: u64,
     /// IKE_SA_INIT answered without state: a cookie, another key exchange, a refusal.
     pub stateless_answers: u64,
+    /// Unprotected errors not told, for too many were in that second.
+    pub suppressed_answers: u64,
+    /// IKE_SA_INIT dropped because of the limit on key exchanges without a proof.
+    pub refused_key_exchange: u64,
     /// IKE_SA_INIT dropped because of the limits on half-open SAs.
     pub refused_half_open: u64,
     /// IKE SAs that came to stand.

@@ -103,6 +103,7 @@ fn settings(ike: &Ike) -> Settings {
         cookie_threshold_ip: ike.cookie_threshold_ip,
         block_threshold: ike.block_threshold,
         init_limit_half_open: ike.init_limit_half_open,
+        init_key_exchanges_per_s: ike.init_key_exchanges_per_s,
         half_open_timeout_ms: ike.half_open_timeout_ms,
         retransmit_timeout_ms: ike.retransmit_timeout_ms,
         retransmit_base_permille: ike.retransmit_base_permille.into(),

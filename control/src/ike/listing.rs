@@ -226,6 +226,22 @@ impl Ike {
         format!("{} IKE SAs established so far, {half_open} half-open", statistics.established)
     }
 
+    /// The limits that are in force in the core, under the names of their keys.
+    fn limits(&self) -> Value {
+        let settings = &self.engine().configuration().settings;
+        json!({
+            "cookie_threshold": settings.cookie_threshold,
+            "cookie_threshold_ip": settings.cookie_threshold_ip,
+            "block_threshold": settings.block_threshold,
+            "init_limit_half_open": settings.init_limit_half_open,
+            "init_key_exchanges": settings.init_key_exchanges_per_s,
+            "half_open_timeout_ms": settings.half_open_timeout_ms,
+            "max_ike_sas": settings.max_ike_sas,
+            "max_children": settings.max_children,
+            "max_key_exchanges_per_s": settings.max_key_exchanges_per_s,
+        })
+    }
+
     /// All counters.
     #[must_use]
     pub fn counters(&self) -> Value {
@@ -252,11 +268,14 @@ impl Ike {
                 "retransmitted_answers": core.retransmitted_answers,
                 "retransmitted_requests": core.retransmitted_requests,
                 "stateless_answers": core.stateless_answers,
+                "suppressed_answers": core.suppressed_answers,
+                "refused_key_exchange": core.refused_key_exchange,
                 "refused_half_open": core.refused_half_open,
                 "established": core.established,
                 "authentication_failed": core.authentication_failed,
                 "half_open": self.engine().half_open(),
             },
+            "limits": self.limits(),
             "events": self.log.counters(),
         })
     }

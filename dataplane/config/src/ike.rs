@@ -11,10 +11,14 @@ pub struct Ike {
     pub cookie_threshold: u32,
     /// The same for one peer address.
     pub cookie_threshold_ip: u32,
-    /// Half-open IKE SAs of one peer address from which on its requests are ignored; 0 is never.
+    /// Half-open IKE SAs of one peer address from which on it must return a cookie, whatever the
+    /// other thresholds are; 0 is never.
     pub block_threshold: u32,
     /// Half-open IKE SAs from which on all new requests are ignored; 0 is never.
     pub init_limit_half_open: u32,
+    /// Key exchanges in a second for initiators that prove nothing afterwards, in units of one
+    /// with X25519; 0 is no limit.
+    pub init_key_exchanges_per_s: u32,
     /// How long a half-open IKE SA is kept, in milliseconds.
     pub half_open_timeout_ms: u64,
     /// Time to the first retransmission, in milliseconds.
@@ -64,6 +68,7 @@ pub(crate) fn read_ike(section: Section<'_>) -> Result<Ike, ConfigError> {
         cookie_threshold_ip: count(&section, "cookie_threshold_ip", 3)?,
         block_threshold: count(&section, "block_threshold", 0)?,
         init_limit_half_open: count(&section, "init_limit_half_open", 0)?,
+        init_key_exchanges_per_s: count(&section, "init_key_exchanges", 4_000)?,
         half_open_timeout_ms: duration_or(&section, "half_open_timeout", 30_000)?,
         retransmit_timeout_ms: decimal("retransmit_timeout", 4_000, 3_600)?,
         retransmit_base_permille: decimal("retransmit_base", 1_800, 100)? as u32,

@@ -2,6 +2,13 @@
 
 use super::*;
 
+/// Key exchanges of this part of the budget without a proof: everybody has to show a cookie.
+const STRAINED_PART: u32 = 4;
+/// Half-open IKE SAs of this part of what there is room for: they are kept for a shorter time.
+const CROWDED_PART: u32 = 4;
+/// By how much shorter.
+const CROWDED_RETENTION_PART: u64 = 6;
+
 impl Engine {
     pub(super) fn datagram(
         &mut self,
@@ -82,14 +89,9 @@ impl Engine {
         if header.flags.response {
             return;
         }
-        let (since, count) = &mut self.hints;
-        if now.monotonic.since(*since) >= 1000 {
-            (*since, *count) = (now.monotonic, 0);
-        }
-        if *count >= HINTS_PER_S {
+        if !self.may_reply(now, remote) {
             return;
         }
-        *count += 1;
         let flags = Flags { initiator, version: false, response: true };
         let came = header.length;
         let header =
@@ -97,6 +99,13 @@ impl Engine {
         let notify = Payload::Notify(Notify::new(kind, Vec::new()));
         let octets = emit(&Message { header, payloads: vec![notify] });
         self.send_unproved(local, remote, octets, came as usize);
+    }
+
+    /// Whether another unprotected error may go there in this second.
+    fn may_reply(&mut self, now: Now, remote: SocketAddr) -> bool {
+        let may = self.replies.take(now.monotonic, remote.ip(), 1, REPLIES);
+        self.statistics.suppressed_answers += u64::from(!may);
+        may
     }
 
     /// Sends to an address that nobody has proved to be at: no more octets than came from there.
@@ -171,31 +180,30 @@ impl Engine {
                 return;
             }
         }
-        let limit = self.configuration.settings.init_limit_half_open;
-        let full = self.sas.len() >= self.configuration.settings.max_ike_sas as usize;
-        let block = self.configuration.settings.block_threshold;
-        let here = self.half_open_by_address.get(&remote.ip()).copied().unwrap_or(0);
-        let blocked = block > 0 && here >= block;
-        if full || blocked || (limit > 0 && self.half_open >= limit) {
+        if self.sas.len() >= self.configuration.settings.max_ike_sas as usize
+            || self.half_open >= self.half_open_room()
+        {
             self.statistics.refused_half_open += 1;
             return;
         }
-        self.rotate_cookies(now, host);
-        let Some(cookies) = self.cookies.take() else { return };
-        let gate = Gate { cookies: &cookies, cookie_required: self.cookie_required(remote.ip()) };
         let message = Message { header, payloads: parsed.clear };
-        let answer = self.with_context(now, host, |ctx| {
-            let id = ctx.next_ike();
-            ike_sa_init::answer(ctx, &gate, id, &message, octets, (local, remote))
-        });
-        self.cookies = Some(cookies);
+        let Some(answer) = self.init_answer(now, host, &message, octets, local, remote) else {
+            return;
+        };
         let octets_of_request = octets;
         let came = octets.len();
         match answer {
             Answer::Silence => {}
+            Answer::Busy => self.statistics.refused_key_exchange += 1,
             Answer::Stateless(octets) => {
                 self.statistics.stateless_answers += 1;
                 self.send_unproved(local, remote, octets, came);
+            }
+            Answer::Refusal(octets) => {
+                if self.may_reply(now, remote) {
+                    self.statistics.stateless_answers += 1;
+                    self.send_unproved(local, remote, octets, came);
+                }
             }
             Answer::HalfOpen(state) => {
                 let (id, digest) = (state.core.id, init_digest(octets_of_request, remote));
@@ -212,6 +220,51 @@ impl Engine {
         }
     }
 
+    /// The answer to a first message that is no repetition, with what we can afford right now.
+    fn init_answer(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        message: &Message,
+        octets: &[u8],
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<Answer> {
+        self.rotate_cookies(now, host);
+        let cookie_required = self.cookie_required(now, remote.ip());
+        let retention_ms = self.half_open_retention_ms();
+        let limits = Limits::of_key_exchanges(self.configuration.settings.init_key_exchanges_per_s);
+        let cookies = self.cookies.take()?;
+        let mut key_exchanges = std::mem::take(&mut self.key_exchanges);
+        let answer = self.with_context(now, host, |ctx| {
+            let id = ctx.next_ike();
+            let key_exchanges = &mut key_exchanges;
+            let cookies = &cookies;
+            let mut gate = Gate { cookies, cookie_required, retention_ms, key_exchanges, limits };
+            ike_sa_init::answer(ctx, &mut gate, id, message, octets, (local, remote))
+        });
+        self.cookies = Some(cookies);
+        self.key_exchanges = key_exchanges;
+        Some(answer)
+    }
+
+    /// Half-open IKE SAs that there may be.
+    fn half_open_room(&self) -> u32 {
+        let settings = &self.configuration.settings;
+        match settings.init_limit_half_open {
+            0 => settings.max_ike_sas,
+            limit => limit.min(settings.max_ike_sas),
+        }
+    }
+
+    /// How long a half-open IKE SA that is made now is kept: shorter when there are many, so
+    /// that who goes silent after a valid cookie does not fill the table (RFC 8019 section 4.2).
+    fn half_open_retention_ms(&self) -> u64 {
+        let whole = self.configuration.settings.half_open_timeout_ms;
+        let crowded = self.half_open > self.half_open_room() / CROWDED_PART;
+        if crowded { whole / CROWDED_RETENTION_PART } else { whole }
+    }
+
     /// The very same request again: the same answer, unless cookies have come to be required
     /// since, of which its first copy had none.
     fn repeated_init(
@@ -223,7 +276,7 @@ impl Engine {
         local: SocketAddr,
         remote: SocketAddr,
     ) {
-        let required = self.cookie_required(remote.ip());
+        let required = self.cookie_required(now, remote.ip());
         self.rotate_cookies(now, host);
         let Some(State::HalfOpen(state)) = self.sas.get_mut(&id) else { return };
         let mut answer = state.handshake.init_response.clone();
@@ -268,11 +321,19 @@ impl Engine {
         Some(id)
     }
 
-    fn cookie_required(&self, address: IpAddr) -> bool {
+    /// Whether an address has to prove that it receives. More half-open IKE SAs than
+    /// `block_threshold` are a reason for that, too, and none to lock the address out: there
+    /// may be a NAT with thousands behind it.
+    fn cookie_required(&mut self, now: Now, address: IpAddr) -> bool {
         let settings = &self.configuration.settings;
         let here = self.half_open_by_address.get(&address).copied().unwrap_or(0);
         let over = |count: u32, threshold: u32| threshold > 0 && count >= threshold;
-        over(self.half_open, settings.cookie_threshold) || over(here, settings.cookie_threshold_ip)
+        let strained = settings.init_key_exchanges_per_s / STRAINED_PART;
+        let cookies = settings.cookie_threshold > 0;
+        over(self.half_open, settings.cookie_threshold)
+            || over(here, settings.cookie_threshold_ip)
+            || over(here, settings.block_threshold)
+            || (cookies && over(self.key_exchanges.spent(now.monotonic), strained))
     }
 
     fn rotate_cookies(&mut self, now: Now, host: &mut dyn Host) {
@@ -307,8 +368,14 @@ impl Engine {
         let Some(core) = state.core_mut() else { return };
         let header = parsed.header;
         let Some(encrypted) = &parsed.encrypted else {
-            // Unprotected answers to protected requests are hints for the log at most.
             self.statistics.unprotected += 1;
+            // From where the peer is, it may be true: we ask it, under protection.
+            let hint = header.flags.response
+                && remote == core.remote
+                && notify(&parsed.clear, NotifyType::INVALID_IKE_SPI).is_some();
+            if hint {
+                self.with_sa(now, host, id, State::doubted);
+            }
             return;
         };
         if header.flags.response {

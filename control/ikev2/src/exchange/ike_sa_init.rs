@@ -25,7 +25,7 @@ mod initiator;
 mod responder;
 
 pub(crate) use initiator::{InitRequested, initiate};
-pub(crate) use responder::{Answer, Gate, HalfOpen, answer, stateless, with_cookie};
+pub(crate) use responder::{Answer, Gate, HalfOpen, answer, cost, stateless, with_cookie};
 
 use crate::clock::Millis;
 use crate::cookie::{Claim, Cookies};

@@ -2,6 +2,9 @@
 //! is need for that.
 
 use super::*;
+use crate::engine::budget::{self, Budget, Limits};
+use xswan_ike_crypto::Group;
+
 /// We answered IKE_SA_INIT.
 #[derive(Debug)]
 pub(crate) struct HalfOpen {
@@ -70,37 +73,54 @@ impl HalfOpen {
 pub(crate) enum Answer {
     /// An IKE SA, and what was sent for it.
     HalfOpen(Box<HalfOpen>),
-    /// An answer without state.
+    /// An answer without state by which the handshake goes on.
     Stateless(Vec<u8>),
+    /// An error, without state.
+    Refusal(Vec<u8>),
+    /// Nothing is said: there were too many key exchanges in this second.
+    Busy,
     /// Nothing is said.
     Silence,
 }
 
 /// How careful we are right now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Gate<'a> {
     pub(crate) cookies: &'a Cookies,
     /// A cookie must be shown.
     pub(crate) cookie_required: bool,
+    /// How long a half-open IKE SA is kept.
+    pub(crate) retention_ms: u64,
+    /// What key exchanges have cost in this second.
+    pub(crate) key_exchanges: &'a mut Budget,
+    pub(crate) limits: Limits,
+}
+
+/// What the key exchanges of a choice cost us, those of IKE_INTERMEDIATE included.
+pub(crate) fn cost(suite: &Suite, additional: &[u16]) -> u32 {
+    let groups = additional.iter().filter_map(|id| Group::from_transform_id(*id));
+    let costs = groups.chain([suite.group()]).map(budget::cost);
+    costs.fold(0, u32::saturating_add)
 }
 
 /// Answers a request for a new IKE SA. The stateless checks come first, the expensive key
 /// exchange last.
 pub(crate) fn answer(
     ctx: &mut Context<'_>,
-    gate: &Gate<'_>,
+    gate: &mut Gate<'_>,
     id: IkeId,
     message: &Message,
     octets: &[u8],
     (local, remote): (SocketAddr, SocketAddr),
 ) -> Answer {
     let stateless = |notify| Answer::Stateless(stateless(&message.header, notify));
+    let refusal = |notify| Answer::Refusal(self::stateless(&message.header, notify));
     if let Some(kind) = first_unknown_critical(&message.payloads) {
         let data = vec![kind.0];
-        return stateless(Notify::new(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, data));
+        return refusal(Notify::new(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, data));
     }
     let Some(parsed) = InitPayloads::read(&message.payloads) else {
-        return stateless(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new()));
+        return refusal(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new()));
     };
     let spi_i = message.header.spi_i;
     let claim = Claim { address: remote.ip(), spi_i, nonce: parsed.nonce };
@@ -117,7 +137,7 @@ pub(crate) fn answer(
         Ok(chosen) => chosen,
         Err(why) => {
             refused(ctx, remote, format!("no IKE proposal fits: {why}"));
-            return stateless(Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, Vec::new()));
+            return refusal(Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, Vec::new()));
         }
     };
     let group = choice.id(kind::KE);
@@ -125,15 +145,20 @@ pub(crate) fn answer(
         let data = group.to_be_bytes().to_vec();
         return stateless(Notify::new(NotifyType::INVALID_KE_PAYLOAD, data));
     }
+    let cost = cost(&suite, &choice.additional_key_exchanges());
+    if !gate.key_exchanges.take(ctx.millis(), remote.ip(), cost, gate.limits) {
+        return Answer::Busy;
+    }
     let exchanged = xswan_ike_crypto::respond(suite.group(), &parsed.ke.data, ctx.random());
     let (public, shared) = match exchanged {
         Ok(exchanged) => exchanged,
         Err(error) => {
             refused(ctx, remote, format!("the peer's key exchange: {error}"));
-            return stateless(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new()));
+            return refusal(Notify::new(NotifyType::INVALID_SYNTAX, Vec::new()));
         }
     };
-    let request = Request { id, message, octets, local, remote, verified, parsed };
+    let until = ctx.millis().plus(gate.retention_ms);
+    let request = Request { id, message, octets, local, remote, verified, until, parsed };
     let chosen = Chosen { connection, choice, suite, public, shared, candidates };
     match respond(ctx, request, chosen) {
         Some((state, cookie_needed)) if !cookie_needed || verified => Answer::HalfOpen(state),
@@ -219,6 +244,7 @@ struct Request<'a> {
     local: SocketAddr,
     remote: SocketAddr,
     verified: bool,
+    until: Millis,
     parsed: InitPayloads<'a>,
 }
 
@@ -279,7 +305,6 @@ fn respond(
     if ctx.settings().trace_messages {
         core.event(ctx, Level::Debug, "message", format!("generating {message}"));
     }
-    let until = ctx.millis().plus(ctx.settings().half_open_timeout_ms);
     let handshake = Handshake {
         init_request: request.octets.to_vec(),
         init_request_before: None,
@@ -294,7 +319,7 @@ fn respond(
         ppk,
         auth_message_id: 1,
     };
-    let verified = request.verified;
+    let (verified, until) = (request.verified, request.until);
     Some((Box::new(HalfOpen { core, handshake, until, verified }), too_large))
 }
 
