@@ -16,7 +16,7 @@
 #![expect(clippy::expect_used, reason = "only tests link it, and it fails as they do")]
 
 mod clients;
-mod gateway;
+pub mod gateway;
 mod network;
 pub mod peer;
 pub mod policies;

@@ -3,6 +3,7 @@
 //! It has the keys and the message IDs, so nothing but the machine itself stands in its way.
 
 mod create_child_sa;
+mod crowd;
 mod informational;
 
 use super::*;

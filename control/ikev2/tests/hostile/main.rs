@@ -3,10 +3,12 @@
 #![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a message is searched for some payloads")]
 
+mod budgets;
 mod flood;
 mod grammar;
 mod handshakes;
 mod mutation;
+mod outage;
 
 use std::sync::Arc;
 use xswan_ikev2::policy::{Configuration, ConnectionPolicy};
