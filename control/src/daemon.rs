@@ -153,6 +153,7 @@ impl Control {
                 note(event, &mut self.expired);
             }
         }
+        self.tables.tick();
         if self.tables.report.waiting > 0
             && let Err(error) = self.apply()
         {

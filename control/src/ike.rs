@@ -2,6 +2,7 @@
 
 pub mod addresses;
 mod adoption;
+pub mod awaited;
 pub mod child_sas;
 pub mod commands;
 pub mod convert;
@@ -11,6 +12,7 @@ pub mod event_log;
 pub mod event_loop;
 pub mod group_rows;
 pub mod lanes;
+pub mod lingering;
 pub mod listing;
 pub mod persistence;
 pub mod sa_records;

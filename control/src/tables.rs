@@ -5,7 +5,8 @@
 //! it publishes its SAs at once ([`Tables::install`]), and policies and steering follow once for
 //! many of them ([`Tables::flush`]).
 
-use crate::ike::child_sas::{Await, ChildSas};
+use crate::ike::awaited::Await;
+use crate::ike::child_sas::ChildSas;
 use crate::ike::persistence::ChildRecord;
 use crate::install::{Beside, Installed, Report, reconcile_beside};
 use crate::prefixes::Prefixes;
@@ -143,9 +144,14 @@ impl Tables {
         self.child_sas.relocate(&self.maps, &self.doorbell, child, addresses, encap);
     }
 
-    /// Takes a Child SA away, with the next [`Tables::flush`].
-    pub fn remove(&mut self, child: ChildId) {
-        self.child_sas.remove(&mut self.prefixes, child);
+    /// Takes a Child SA away, with the next [`Tables::flush`]; see [`ChildSas::remove`].
+    pub fn remove(&mut self, child: ChildId, at_once: bool) {
+        self.child_sas.remove(&mut self.prefixes, child, at_once);
+    }
+
+    /// Ends what still receives after its time; to be called now and then.
+    pub fn tick(&mut self) {
+        self.child_sas.end_lingering(&self.maps, &self.doorbell);
     }
 
     /// Takes a Child SA of an earlier life; see [`ChildSas::adopt`]. Before [`Tables::apply`].

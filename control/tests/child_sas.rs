@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use xswan_config::Config;
-use xswan_control::ike::child_sas::{Await, is_applied};
+use xswan_control::ike::awaited::{Await, is_applied};
 use xswan_control::tables::Tables;
 use xswan_control::wanted::{Wanted, geometry};
 use xswan_ike_crypto::Secret;
@@ -200,15 +200,34 @@ fn a_rekeying_changes_one_slot_and_keeps_the_old_inbound_sa() {
     bench.tables.flush().expect("changed");
     assert_eq!(bench.rows()[0].outbound_slot, Some(new_out));
     assert!(matches!(bench.tables.maps.read_inbound(old_in), Read::Present { .. }));
-    bench.tables.remove(ChildId(old));
+    bench.tables.remove(ChildId(old), true);
     bench.tables.flush().expect("changed");
     assert_eq!(bench.rows()[0].outbound_slot, Some(new_out));
     assert!(matches!(bench.tables.maps.read_inbound(old_in), Read::Empty { .. }));
     assert!(matches!(bench.tables.maps.read_outbound(old_out), Read::Empty { .. }));
-    bench.tables.remove(ChildId(new));
+    bench.tables.remove(ChildId(new), true);
     bench.tables.flush().expect("changed");
     assert!(bench.rows().is_empty());
     assert_eq!(bench.tables.child_sas.outers().count(), 0);
+}
+
+#[test]
+fn what_a_side_has_closed_receives_for_a_moment_longer() {
+    let mut bench = Bench::new(NET);
+    let (child, _) = bench.install(None, true);
+    bench.tables.flush().expect("changed");
+    let (slot_in, slot_out) = bench.slots(child);
+    bench.tables.remove(ChildId(child), false);
+    bench.tables.flush().expect("changed");
+    assert!(bench.rows().is_empty(), "nothing is sent any more");
+    assert!(matches!(bench.tables.maps.read_outbound(slot_out), Read::Empty { .. }));
+    assert!(matches!(bench.tables.maps.read_inbound(slot_in), Read::Present { .. }));
+    assert!(bench.tables.child_sas.own_slots().0.contains(&slot_in), "a reload leaves it alone");
+    while matches!(bench.tables.maps.read_inbound(slot_in), Read::Present { .. }) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        bench.tables.tick();
+    }
+    assert!(!bench.tables.child_sas.own_slots().0.contains(&slot_in));
 }
 
 #[test]
@@ -220,7 +239,7 @@ fn of_two_that_replace_each_other_the_newest_sends() {
     bench.tables.flush().expect("changed");
     let slot = |bench: &Bench| bench.rows()[0].outbound_slot;
     assert_eq!(slot(&bench), Some(bench.slots(third).1));
-    bench.tables.remove(ChildId(third));
+    bench.tables.remove(ChildId(third), true);
     bench.tables.flush().expect("changed");
     assert_eq!(slot(&bench), Some(bench.slots(second).1), "a redundant one leaves the other");
 }
@@ -243,7 +262,7 @@ fn a_retired_slot_is_used_again_when_its_worker_has_let_go() {
     }
     bench.tables.flush().expect("changed");
     bench.acknowledge();
-    bench.tables.remove(ChildId(children[3]));
+    bench.tables.remove(ChildId(children[3]), true);
     bench.tables.flush().expect("changed");
     assert_eq!(drawn(&mut bench), None, "the worker still has it");
     bench.acknowledge();
@@ -263,7 +282,7 @@ fn traps_stand_behind_what_was_negotiated() {
     assert_eq!(rows[0].outbound_slot, Some(bench.slots(child).1));
     assert_eq!(rows[1], trap);
     assert_ne!(rows[0].child, trap.child);
-    bench.tables.remove(ChildId(child));
+    bench.tables.remove(ChildId(child), true);
     bench.tables.flush().expect("changed");
     assert_eq!(bench.rows(), [trap], "what follows traps again");
 }
@@ -296,7 +315,7 @@ fn each_road_warrior_has_its_own_number_and_address() {
     let values = bench.tables.prefixes();
     assert_eq!(values[&prefix("10.3.0.4", 32)].flags, PREFIX_REMOTE);
     assert_eq!(values[&prefix("10.1.0.0", 16)].flags, PREFIX_LOCAL);
-    bench.tables.remove(ChildId(4));
+    bench.tables.remove(ChildId(4), true);
     bench.tables.flush().expect("changed");
     assert_eq!(bench.rows().len(), 4);
     assert!(!bench.tables.prefixes().contains_key(&prefix("10.3.0.4", 32)));

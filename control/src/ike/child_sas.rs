@@ -8,8 +8,10 @@
 //! and one set of policies, whose outbound slot is the current SA's. A rekeying therefore
 //! changes one slot in the policies, and what arrives on either inbound SA is accepted.
 
+use super::awaited::Await;
 use super::convert_selector;
 use super::group_rows::GroupRows;
+use super::lingering::Lingering;
 use super::sa_records::{encapsulation, records};
 use super::slots::Slots;
 use crate::child_policy;
@@ -67,20 +69,13 @@ pub struct Group {
     contributions: Vec<Contribution>,
 }
 
-/// What has to be in use before the peer is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Await {
-    /// A record of `sa_in`.
-    Inbound(u32, u64),
-    /// A record of `sa_out`.
-    Outbound(u32, u64),
-}
-
 /// Retired when the policies do not name them any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Retired {
     slot_in: u32,
     slot_out: u32,
+    /// The inbound half goes now, too.
+    at_once: bool,
 }
 
 /// All of them.
@@ -98,6 +93,7 @@ pub struct ChildSas {
     rows: GroupRows,
     outers: HashMap<IpAddr, u32>,
     retired: Vec<Retired>,
+    lingering: Lingering,
     pub(super) next_group: u32,
     pub(super) sequence: u64,
     changed: bool,
@@ -129,6 +125,7 @@ impl ChildSas {
             rows: GroupRows::default(),
             outers: HashMap::new(),
             retired: Vec::new(),
+            lingering: Lingering::default(),
             next_group: FIRST_GROUP,
             sequence: 0,
             changed: false,
@@ -159,7 +156,8 @@ impl ChildSas {
         static_spis: &BTreeMap<u32, u32>,
         statics: (impl Iterator<Item = u32>, impl Iterator<Item = u32>),
     ) {
-        let inbound = statics.0.chain(self.by_slot_in.keys().copied()).collect();
+        let own = self.by_slot_in.keys().copied().chain(self.lingering.slots());
+        let inbound = statics.0.chain(own).collect();
         let outbound = statics.1.chain(self.by_slot_out.keys().copied()).collect();
         self.slots.scan(maps, static_spis, (&inbound, &outbound));
     }
@@ -168,6 +166,7 @@ impl ChildSas {
     #[must_use]
     pub fn own_slots(&self) -> (HashSet<u32>, HashSet<u32>) {
         let inbound = self.by_slot_in.keys().copied().chain(self.slots.reserved());
+        let inbound = inbound.chain(self.lingering.slots());
         (inbound.collect(), self.by_slot_out.keys().copied().collect())
     }
 
@@ -376,13 +375,14 @@ impl ChildSas {
         }
     }
 
-    /// Takes a Child SA out of the policies; its slots go with [`ChildSas::retire`].
-    pub fn remove(&mut self, prefixes: &mut Prefixes, child: ChildId) {
+    /// Takes a Child SA out of the policies; its slots go with [`ChildSas::retire`], the inbound
+    /// one a moment later ([`Lingering`]) unless `at_once`.
+    pub fn remove(&mut self, prefixes: &mut Prefixes, child: ChildId, at_once: bool) {
         let Some(sa) = self.children.remove(&child) else { return };
         self.by_slot_in.remove(&sa.slot_in);
         self.by_slot_out.remove(&sa.slot_out);
         self.leave_outer(sa.local);
-        self.retired.push(Retired { slot_in: sa.slot_in, slot_out: sa.slot_out });
+        self.retired.push(Retired { slot_in: sa.slot_in, slot_out: sa.slot_out, at_once });
         self.changed = true;
         let Some(group) = self.groups.get_mut(&sa.group) else { return };
         group.members.retain(|member| *member != child);
@@ -410,14 +410,29 @@ impl ChildSas {
 
     /// Empties the slots of removed SAs: after the policies without them were published.
     pub fn retire(&mut self, maps: &SharedMaps, doorbell: &DoorbellSender) {
-        for Retired { slot_in, slot_out } in std::mem::take(&mut self.retired) {
+        for Retired { slot_in, slot_out, at_once } in std::mem::take(&mut self.retired) {
             maps.retire_outbound(slot_out);
             doorbell.ring(Ring::Outbound(slot_out));
             self.slots.give_back_outbound(slot_out);
-            maps.retire_inbound(slot_in);
-            doorbell.ring(Ring::Inbound(slot_in));
-            self.slots.give_back_inbound(slot_in);
+            if at_once {
+                self.retire_inbound(maps, doorbell, slot_in);
+            } else {
+                self.lingering.add(slot_in);
+            }
         }
+    }
+
+    /// Empties the inbound slots whose time has come.
+    pub fn end_lingering(&mut self, maps: &SharedMaps, doorbell: &DoorbellSender) {
+        while let Some(slot_in) = self.lingering.take_due() {
+            self.retire_inbound(maps, doorbell, slot_in);
+        }
+    }
+
+    fn retire_inbound(&mut self, maps: &SharedMaps, doorbell: &DoorbellSender, slot_in: u32) {
+        maps.retire_inbound(slot_in);
+        doorbell.ring(Ring::Inbound(slot_in));
+        self.slots.give_back_inbound(slot_in);
     }
 
     /// The policies of all groups.
@@ -481,13 +496,4 @@ impl ChildSas {
     pub fn group(&self, number: u32) -> Option<&Group> {
         self.groups.get(&number)
     }
-}
-
-/// Whether everything waited for is in use.
-#[must_use]
-pub fn is_applied(maps: &SharedMaps, awaited: &[Await]) -> bool {
-    awaited.iter().all(|one| match *one {
-        Await::Inbound(slot, generation) => maps.inbound_applied(slot, generation),
-        Await::Outbound(slot, generation) => maps.outbound_applied(slot, generation),
-    })
 }

@@ -7,7 +7,7 @@
 //! hears of it. Everything else leaves at once.
 
 use super::addresses::{Addresses, Wish};
-use super::child_sas::{Await, is_applied};
+use super::awaited::{Await, is_applied};
 use super::commands::Waiting;
 use super::convert::Converted;
 use super::event_log::EventLog;
@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use xswan_config::{Config, Ike as Settings};
 use xswan_credentials::Certificate;
 use xswan_ike_crypto::{Random, SystemRandom};
-use xswan_ikev2::action::ChildInstall;
+use xswan_ikev2::action::{ChildInstall, RemoveReason};
 use xswan_ikev2::{Action, ChildId, Engine, Host, IkeId, Input, Millis, Now, RequestId};
 use xswan_sa_api::{InstanceLock, Role, clock_ms};
 
@@ -267,9 +267,10 @@ impl Ike {
                 tables.child_sas.switch_outbound(child);
                 outcome.tables_changed = true;
             }
-            Action::RemoveChild { child, .. } => {
+            Action::RemoveChild { child, reason } => {
                 self.uses.remove(&child);
-                tables.remove(child);
+                // A limit is a limit. What one side has closed may have packets under way still.
+                tables.remove(child, reason == RemoveReason::Expired);
                 outcome.tables_changed = true;
             }
             Action::MoveChild { child, local, remote, encap } => {
