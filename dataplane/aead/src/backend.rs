@@ -55,13 +55,15 @@ impl Backend {
 /// The forms of our own kernel: which instructions it is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
+    /// VAES and VPCLMULQDQ with AVX-512: four blocks a lane.
+    Vaes512,
     /// AES-NI and PCLMULQDQ with AVX: a block a lane.
     AesNi,
 }
 
 impl Form {
     /// Every form, the best first.
-    pub const ALL: [Self; 1] = [Self::AesNi];
+    pub const ALL: [Self; 2] = [Self::Vaes512, Self::AesNi];
 
     /// The best that this processor has.
     #[must_use]
@@ -78,6 +80,13 @@ impl Form {
             && is_x86_feature_detected!("avx");
         match self {
             Self::AesNi => basic,
+            Self::Vaes512 => {
+                basic
+                    && is_x86_feature_detected!("vaes")
+                    && is_x86_feature_detected!("vpclmulqdq")
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+            }
         }
     }
 
@@ -92,6 +101,7 @@ impl Form {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Vaes512 => "native vaes-512",
             Self::AesNi => "native aes-ni",
         }
     }

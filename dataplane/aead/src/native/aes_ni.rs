@@ -15,27 +15,27 @@ use super::hash::{Known, Sum, multiply};
 use super::schedule::Record;
 
 /// Longest text: 2^32 - 2 blocks (NIST SP 800-38D section 5.2.1.1).
-const MAX_TEXT_LEN: usize = (u32::MAX as usize - 1) * 16;
+pub(super) const MAX_TEXT_LEN: usize = (u32::MAX as usize - 1) * 16;
 
-/// Writes `$step!(round)` for each round between the first key and the last.
+/// Writes `$step!(round, arguments)` for each round between the first key and the last.
 macro_rules! for_each_round {
-    ($rounds:expr, $step:ident) => {
-        $step!(1);
-        $step!(2);
-        $step!(3);
-        $step!(4);
-        $step!(5);
-        $step!(6);
-        $step!(7);
-        $step!(8);
-        $step!(9);
+    ($rounds:expr, $step:ident $(, $argument:tt)*) => {
+        $step!(1 $(, $argument)*);
+        $step!(2 $(, $argument)*);
+        $step!(3 $(, $argument)*);
+        $step!(4 $(, $argument)*);
+        $step!(5 $(, $argument)*);
+        $step!(6 $(, $argument)*);
+        $step!(7 $(, $argument)*);
+        $step!(8 $(, $argument)*);
+        $step!(9 $(, $argument)*);
         if $rounds > 10 {
-            $step!(10);
-            $step!(11);
+            $step!(10 $(, $argument)*);
+            $step!(11 $(, $argument)*);
         }
         if $rounds > 12 {
-            $step!(12);
-            $step!(13);
+            $step!(12 $(, $argument)*);
+            $step!(13 $(, $argument)*);
         }
     };
 }
@@ -281,8 +281,13 @@ fn open_first<const R: usize, const N: usize, const LAST: bool>(
         let text = _mm_xor_si128(load(&from[at]), record.round(R));
         lanes[at] = _mm_aesenclast_si128(lanes[at], text);
     }
-    let text_len = if LAST { dst.len() } else { 16 * N };
-    put(&lanes, dst.get_mut(..text_len)?);
+    if LAST && last_len < 16 {
+        put_odd(lanes[N - 1], dst);
+    }
+    let (blocks, _) = dst.as_chunks_mut::<16>();
+    for (block, lane) in blocks.iter_mut().zip(lanes) {
+        store(block, lane);
+    }
     Some(First { hash: sum.reduce(), mask })
 }
 
@@ -297,68 +302,52 @@ fn begin<const N: usize>(record: &Record, counter: __m128i) -> (__m128i, [__m128
     (_mm_xor_si128(counter, record.round(0)), lanes)
 }
 
-/// Stores blocks of text, the last perhaps short, and nothing beyond `out`.
-#[inline]
+/// Stores the last block of a text that is short of it, before the others are stored.
 #[target_feature(enable = "avx")]
-fn put<const N: usize>(lanes: &[__m128i; N], out: &mut [u8]) {
+fn put_odd(last: __m128i, out: &mut [u8]) {
     let odd = out.len() & 15;
-    if odd != 0 {
-        let last = lanes[N - 1];
-        match out.last_chunk_mut::<16>() {
-            // What this writes of the block before is written over below.
-            Some(end) => store(end, to_end(last, odd)),
-            None => {
-                let mut whole = [0; 16];
-                store(&mut whole, last);
-                out.iter_mut().zip(whole).for_each(|(to, octet)| *to = octet);
-            }
-        }
-    }
-    let (blocks, _) = out.as_chunks_mut::<16>();
-    for at in 0..N {
-        if let Some(block) = blocks.get_mut(at) {
-            store(block, lanes[at]);
+    match out.last_chunk_mut::<16>() {
+        // What this writes of the block before is written over afterwards.
+        Some(end) => store(end, to_end(last, odd)),
+        None => {
+            let mut whole = [0; 16];
+            store(&mut whole, last);
+            out.iter_mut().zip(whole).for_each(|(to, octet)| *to = octet);
         }
     }
 }
 
-/// Eight counter blocks through all rounds but the last, with the products of eight blocks
-/// `TOP`, `TOP` - 1… powers high summed in between; none if `TOP` is 0.
+/// One round of eight lanes, and the product of one block: the powers go down from `TOP`; with 9
+/// the last block may be short, with 0 there is none.
+macro_rules! eight_step {
+    ($round:literal, $top:literal, $record:ident, $lanes:ident, $sum:ident, $hash:ident, $hashed:ident, $last:ident) => {
+        let key = $record.round($round);
+        for lane in &mut $lanes {
+            *lane = in_order(_mm_aesenc_si128(*lane, key));
+        }
+        if $top > 0 && $round <= 8 {
+            let mut block = load(&$hashed[($round - 1) % 8]);
+            if $top == 9 && $round == 8 {
+                block = _mm_and_si128(block, $last);
+            }
+            block = reversed(block);
+            if $round == 1 {
+                block = _mm_xor_si128(block, $hash);
+            }
+            $sum.add(block, $record.power(($top + 16 - $round) % 16 + 1));
+        }
+    };
+}
+
+/// Eight counter blocks under the first round key.
 #[inline]
-#[target_feature(enable = "aes,pclmulqdq,avx")]
-fn eight<const R: usize, const TOP: usize>(
-    record: &Record,
-    counter: __m128i,
-    sum: &mut Sum,
-    hash: __m128i,
-    hashed: &[Block; 8],
-    last: __m128i,
-) -> [__m128i; 8] {
+#[target_feature(enable = "avx")]
+fn eight(record: &Record, counter: __m128i) -> [__m128i; 8] {
     let mut lanes = [_mm_setzero_si128(); 8];
     for at in 0..8 {
         let plus = _mm_add_epi32(counter, _mm_set_epi32(at as i32, 0, 0, 0));
         lanes[at] = _mm_xor_si128(turned(plus), record.round(0));
     }
-    macro_rules! step {
-        ($round:literal) => {
-            let key = record.round($round);
-            for lane in &mut lanes {
-                *lane = in_order(_mm_aesenc_si128(*lane, key));
-            }
-            if TOP > 0 && $round <= 8 {
-                let mut block = load(&hashed[($round - 1) % 8]);
-                if TOP == 9 && $round == 8 {
-                    block = _mm_and_si128(block, last);
-                }
-                block = reversed(block);
-                if $round == 1 {
-                    block = _mm_xor_si128(block, hash);
-                }
-                sum.add(block, record.power(TOP + 1 - $round));
-            }
-        };
-    }
-    for_each_round!(R, step);
     lanes
 }
 
@@ -380,15 +369,13 @@ fn seal_rest<const R: usize>(
     let mut hash = hash;
     let mut before: Option<&[Block; 8]> = None;
     for (at, group) in groups.iter_mut().enumerate() {
-        let zero = _mm_setzero_si128();
-        let mut lanes;
+        let mut lanes = eight(record, counter);
+        let mut sum = Sum::nothing();
         if let Some(before) = before {
-            let mut sum = Sum { low: zero, middle: zero, high: zero };
-            lanes = eight::<R, 8>(record, counter, &mut sum, hash, before, last);
+            for_each_round!(R, eight_step, 8, record, lanes, sum, hash, before, last);
             hash = sum.reduce();
         } else {
-            let mut sum = Sum { low: zero, middle: zero, high: zero };
-            lanes = eight::<R, 0>(record, counter, &mut sum, hash, group, last);
+            for_each_round!(R, eight_step, 0, record, lanes, sum, hash, group, last);
         }
         let text = if let Some(text) = whole.get(at) {
             text
@@ -442,26 +429,36 @@ fn open_rest<const R: usize>(
     let (end, groups) = groups.split_last()?;
     let mut counter = after(counter, done);
     let mut hash = hash;
-    let zero = _mm_setzero_si128();
-    let (rooms, _) = dst.as_chunks_mut::<128>();
+    let (rooms, _) = dst.as_chunks_mut::<16>().0.as_chunks_mut::<8>();
     for (group, room) in groups.iter().zip(rooms) {
-        let mut sum = Sum { low: zero, middle: zero, high: zero };
-        let mut lanes = eight::<R, 8>(record, counter, &mut sum, hash, group, last);
+        let mut sum = Sum::nothing();
+        let mut lanes = eight(record, counter);
+        for_each_round!(R, eight_step, 8, record, lanes, sum, hash, group, last);
         for (lane, block) in lanes.iter_mut().zip(group) {
             let over = _mm_xor_si128(load(block), record.round(R));
             *lane = _mm_aesenclast_si128(*lane, over);
         }
-        put(&lanes, room);
+        for (block, lane) in room.iter_mut().zip(lanes) {
+            store(block, lane);
+        }
         hash = sum.reduce();
         counter = _mm_add_epi32(counter, _mm_set_epi32(8, 0, 0, 0));
     }
     let mut sum = Sum::product(known.lengths, record.power(1));
-    let mut lanes = eight::<R, 9>(record, counter, &mut sum, hash, end, last);
+    let mut lanes = eight(record, counter);
+    for_each_round!(R, eight_step, 9, record, lanes, sum, hash, end, last);
     for (lane, block) in lanes.iter_mut().zip(end) {
         let over = _mm_xor_si128(load(block), record.round(R));
         *lane = _mm_aesenclast_si128(*lane, over);
     }
-    put(&lanes, dst.get_mut(128 * groups.len()..)?);
+    let room = dst.get_mut(128 * groups.len()..)?;
+    if !room.len().is_multiple_of(16) {
+        put_odd(lanes[7], room);
+    }
+    let (blocks, _) = room.as_chunks_mut::<16>();
+    for (block, lane) in blocks.iter_mut().zip(lanes) {
+        store(block, lane);
+    }
     Some(sum.reduce())
 }
 

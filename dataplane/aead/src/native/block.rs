@@ -1,9 +1,8 @@
 //! Blocks of sixteen octets: how they come into registers, out of them, and stay in order.
 
 use core::arch::asm;
-use core::arch::x86_64::{
-    __m128i, _mm_loadu_si128, _mm_set_epi8, _mm_shuffle_epi8, _mm_storeu_si128,
-};
+use core::arch::x86_64::{__m128i, _mm_set_epi8, _mm_shuffle_epi8};
+use core::mem::transmute;
 
 /// One block as it lies in memory.
 pub(super) type Block = [u8; 16];
@@ -12,16 +11,17 @@ pub(super) type Block = [u8; 16];
 #[inline]
 #[target_feature(enable = "avx")]
 pub(super) fn load(block: &Block) -> __m128i {
-    // SAFETY: sixteen octets may be read there, and the load asks for no alignment.
-    unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
+    // SAFETY: sixteen octets of any value are a vector, and the other way round. (The intrinsics
+    // would check their pointers wherever overflow is checked.)
+    unsafe { transmute::<Block, __m128i>(*block) }
 }
 
 /// Stores a block.
 #[inline]
 #[target_feature(enable = "avx")]
 pub(super) fn store(block: &mut Block, value: __m128i) {
-    // SAFETY: sixteen octets may be written there, and the store asks for no alignment.
-    unsafe { _mm_storeu_si128(block.as_mut_ptr().cast(), value) }
+    // SAFETY: as in `load`.
+    *block = unsafe { transmute::<__m128i, Block>(value) };
 }
 
 /// Does nothing, and must be done where it stands: without it the compiler would run one lane's

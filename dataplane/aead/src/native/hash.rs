@@ -21,6 +21,14 @@ pub(super) struct Sum {
 }
 
 impl Sum {
+    /// No product yet.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    pub(super) fn nothing() -> Self {
+        let zero = _mm_setzero_si128();
+        Self { low: zero, middle: zero, high: zero }
+    }
+
     /// One product.
     #[inline]
     #[target_feature(enable = "pclmulqdq,avx")]

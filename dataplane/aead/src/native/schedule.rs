@@ -81,6 +81,12 @@ impl Record {
     pub(super) const fn power(&self, k: usize) -> __m128i {
         self.slots[SLOTS - k]
     }
+
+    /// H^`top` and all below it.
+    #[inline(always)]
+    pub(super) fn powers(&self, top: usize) -> &[__m128i] {
+        self.slots.get(SLOTS - top..).unwrap_or_default()
+    }
 }
 
 /// The key expansion, word by word, with the processor's S-box.

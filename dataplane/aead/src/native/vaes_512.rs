@@ -1,0 +1,363 @@
+//! The kernel in 512-bit lanes: VAES and VPCLMULQDQ with AVX-512, four blocks a lane.
+//!
+//! Groups of eight blocks come first and what is left over last: masked loads and stores take any
+//! number of octets, so that one piece of code does for all short ends. `R` is the number of
+//! rounds. Nothing is interleaved by hand: a group is so few instructions that the processor has
+//! several of them under way at once.
+
+use core::arch::x86_64::{
+    __m128i, __m512i, __mmask64, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_set_epi8,
+    _mm_testz_si128, _mm_xor_si128, _mm512_add_epi32, _mm512_aesenc_epi128,
+    _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_clmulepi64_epi128,
+    _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_or_si512,
+    _mm512_set_epi32, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_xor_si512,
+};
+use core::mem::transmute;
+
+use super::aes_ni::{MAX_TEXT_LEN, first_counter, turned};
+use super::block::{load, reversed, store};
+use super::hash::{Known, Sum};
+use super::schedule::Record;
+
+/// Octets of a lane.
+const LANE: usize = 64;
+/// Octets of a group: two lanes.
+const GROUP: usize = 2 * LANE;
+
+/// Ones for the first `len` octets of a lane; all if there are more.
+#[inline(always)]
+const fn front(len: usize) -> __mmask64 {
+    if len >= LANE { u64::MAX } else { (1 << len) - 1 }
+}
+
+/// Loads a whole lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_lane(octets: &[u8; LANE]) -> __m512i {
+    // SAFETY: sixty-four octets of any value are a vector.
+    unsafe { transmute::<[u8; LANE], __m512i>(*octets) }
+}
+
+/// Stores a whole lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_lane(octets: &mut [u8; LANE], lane: __m512i) {
+    // SAFETY: a vector is sixty-four octets.
+    *octets = unsafe { transmute::<__m512i, [u8; LANE]>(lane) };
+}
+
+/// Loads what there is, a lane at most, and zeros behind it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn load_front(octets: &[u8]) -> __m512i {
+    // SAFETY: octets that the mask leaves out are not read; the others are the slice's.
+    unsafe { _mm512_maskz_loadu_epi8(front(octets.len()), octets.as_ptr().cast()) }
+}
+
+/// Stores as much of a lane as there is room for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn store_front(octets: &mut [u8], lane: __m512i) {
+    let mask = front(octets.len());
+    // SAFETY: octets that the mask leaves out are not written; the others are the slice's.
+    unsafe { _mm512_mask_storeu_epi8(octets.as_mut_ptr().cast(), mask, lane) }
+}
+
+/// The four powers from H^`top` down, zeros below H^1.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn powers(record: &Record, top: usize) -> __m512i {
+    let blocks = record.powers(top);
+    // SAFETY: as in `load_front`: blocks that are not the slice's are not read.
+    unsafe { _mm512_maskz_loadu_epi8(front(16 * blocks.len()), blocks.as_ptr().cast()) }
+}
+
+/// Four blocks, each reversed.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn reversed_lane(lane: __m512i) -> __m512i {
+    let order = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_shuffle_epi8(lane, _mm512_broadcast_i32x4(order))
+}
+
+/// Sums of four products side by side.
+struct Sums {
+    low: __m512i,
+    middle: __m512i,
+    high: __m512i,
+}
+
+impl Sums {
+    /// Four products.
+    #[inline]
+    #[target_feature(enable = "avx512f,vpclmulqdq")]
+    fn products(lane: __m512i, powers: __m512i) -> Self {
+        Self {
+            low: _mm512_clmulepi64_epi128::<0x00>(lane, powers),
+            middle: _mm512_xor_si512(
+                _mm512_clmulepi64_epi128::<0x01>(lane, powers),
+                _mm512_clmulepi64_epi128::<0x10>(lane, powers),
+            ),
+            high: _mm512_clmulepi64_epi128::<0x11>(lane, powers),
+        }
+    }
+
+    /// Both.
+    #[inline]
+    #[target_feature(enable = "avx512f,vpclmulqdq")]
+    fn and(self, other: Self) -> Self {
+        Self {
+            low: _mm512_xor_si512(self.low, other.low),
+            middle: _mm512_xor_si512(self.middle, other.middle),
+            high: _mm512_xor_si512(self.high, other.high),
+        }
+    }
+
+    /// All four, and those of `sum`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx")]
+    fn onto(self, sum: Sum) -> Sum {
+        Sum {
+            low: _mm_xor_si128(sum.low, folded(self.low)),
+            middle: _mm_xor_si128(sum.middle, folded(self.middle)),
+            high: _mm_xor_si128(sum.high, folded(self.high)),
+        }
+    }
+}
+
+/// The sum of the four blocks of a lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx")]
+fn folded(lane: __m512i) -> __m128i {
+    // SAFETY: the same sixty-four octets.
+    let [a, b, c, d] = unsafe { transmute::<__m512i, [__m128i; 4]>(lane) };
+    _mm_xor_si128(_mm_xor_si128(a, b), _mm_xor_si128(c, d))
+}
+
+/// A key under way through one packet.
+struct Pass<'a> {
+    record: &'a Record,
+    /// Counters of the next four blocks, in the processor's order.
+    counters: __m512i,
+    /// The hash so far.
+    hash: __m128i,
+    /// 1 while the hash has not been multiplied since its last block was added.
+    due: usize,
+}
+
+impl<'a> Pass<'a> {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx")]
+    fn new(record: &'a Record, known: &Known, counter: __m128i) -> Self {
+        let first = _mm512_set_epi32(4, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0);
+        let counters = _mm512_add_epi32(_mm512_broadcast_i32x4(turned(counter)), first);
+        Self { record, counters, hash: known.aad, due: 1 }
+    }
+
+    /// Four counter blocks under the first round key.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx")]
+    fn next(&mut self) -> __m512i {
+        let order = _mm_set_epi8(12, 13, 14, 15, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        let blocks = _mm512_shuffle_epi8(self.counters, _mm512_broadcast_i32x4(order));
+        let four = _mm512_set_epi32(4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0);
+        self.counters = _mm512_add_epi32(self.counters, four);
+        _mm512_xor_si512(blocks, _mm512_broadcast_i32x4(self.record.round(0)))
+    }
+
+    /// Text in, text out.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx,vaes")]
+    fn cipher<const R: usize, const V: usize>(&mut self, text: [__m512i; V]) -> [__m512i; V] {
+        let mut lanes = text;
+        for lane in &mut lanes {
+            *lane = self.next();
+        }
+        for round in 1..R {
+            let key = _mm512_broadcast_i32x4(self.record.round(round));
+            for lane in &mut lanes {
+                *lane = _mm512_aesenc_epi128(*lane, key);
+            }
+        }
+        let key = _mm512_broadcast_i32x4(self.record.round(R));
+        for at in 0..V {
+            lanes[at] = _mm512_aesenclast_epi128(lanes[at], _mm512_xor_si512(text[at], key));
+        }
+        lanes
+    }
+
+    /// Adds a whole group to the hash.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx,vpclmulqdq,pclmulqdq")]
+    fn hash(&mut self, text: [__m512i; 2]) {
+        let front = Sums::products(reversed_lane(text[0]), powers(self.record, 8));
+        let sums = front.and(Sums::products(reversed_lane(text[1]), powers(self.record, 4)));
+        // The only step that waits for the group before.
+        let before = Sum::product(self.hash, self.record.power(8 + self.due));
+        self.hash = sums.onto(before).reduce();
+        self.due = 0;
+    }
+
+    /// Adds what is left, zeros behind it, and the lengths.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx,vpclmulqdq,pclmulqdq")]
+    fn finish<const V: usize>(&mut self, known: &Known, text: [__m512i; V], len: usize) {
+        let blocks = len.div_ceil(16);
+        let mut sum = Sum::product(known.lengths, self.record.power(1));
+        sum.add(self.hash, self.record.power(blocks + 1 + self.due));
+        for at in 0..V {
+            let top = powers(self.record, blocks + 1 - 4 * at);
+            sum = Sums::products(reversed_lane(text[at]), top).onto(sum);
+        }
+        self.hash = sum.reduce();
+    }
+}
+
+/// E(K, J0).
+#[inline]
+#[target_feature(enable = "aes,avx")]
+fn tag_mask<const R: usize>(record: &Record, counter: __m128i) -> __m128i {
+    let mut mask = _mm_xor_si128(counter, record.round(0));
+    for round in 1..R {
+        mask = _mm_aesenc_si128(mask, record.round(round));
+    }
+    _mm_aesenclast_si128(mask, record.round(R))
+}
+
+/// What of `octets` is in a lane, and what behind it.
+#[inline(always)]
+fn from_lane(octets: &[u8], at: usize) -> &[u8] {
+    octets.get(LANE * at..).unwrap_or_default()
+}
+
+/// A lane that begins in the source and may end in the trailer.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn joined(src: &[u8], room: &[u8]) -> __m512i {
+    let trailer = front(room.len()) & !front(src.len());
+    // SAFETY: octets that the mask leaves out are not read; the others are the slice's.
+    let trailer = unsafe { _mm512_maskz_loadu_epi8(trailer, room.as_ptr().cast()) };
+    _mm512_or_si512(load_front(src), trailer)
+}
+
+/// Seals.
+#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
+pub(super) fn seal<const R: usize>(
+    record: &Record,
+    nonce: &[u8; 12],
+    aad: &[u8],
+    src: &[u8],
+    dst: &mut [u8],
+) -> Option<()> {
+    let (text, tag) = dst.split_last_chunk_mut::<16>()?;
+    if text.len() > MAX_TEXT_LEN || src.len() > text.len() {
+        return None;
+    }
+    let known = Known::new(record, aad, text.len());
+    let counter = first_counter(nonce);
+    let mask = tag_mask::<R>(record, counter);
+    let mut pass = Pass::new(record, &known, counter);
+    let (groups, end) = text.as_chunks_mut::<GROUP>();
+    let mut from = src;
+    for group in groups {
+        let (halves, _) = group.as_chunks_mut::<LANE>();
+        let [first, second] = halves else { return None };
+        let lanes = [joined(from, first), joined(from_lane(from, 1), second)];
+        let lanes = pass.cipher::<R, 2>(lanes);
+        store_lane(first, lanes[0]);
+        store_lane(second, lanes[1]);
+        pass.hash(lanes);
+        from = from.get(GROUP..).unwrap_or_default();
+    }
+    match end.len() {
+        0 => pass.finish::<0>(&known, [], 0),
+        1..=LANE => seal_end::<R, 1>(&mut pass, &known, from, end),
+        _ => seal_end::<R, 2>(&mut pass, &known, from, end),
+    }
+    store(tag, _mm_xor_si128(mask, reversed(pass.hash)));
+    Some(())
+}
+
+/// Seals less than a group.
+#[inline]
+#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
+fn seal_end<const R: usize, const V: usize>(
+    pass: &mut Pass<'_>,
+    known: &Known,
+    src: &[u8],
+    end: &mut [u8],
+) {
+    let mut lanes = [_mm512_setzero_si512(); V];
+    for at in 0..V {
+        lanes[at] = joined(from_lane(src, at), from_lane(end, at));
+    }
+    lanes = pass.cipher::<R, V>(lanes);
+    for at in 0..V {
+        let room = end.get_mut(LANE * at..).unwrap_or_default();
+        store_front(room, lanes[at]);
+        lanes[at] = _mm512_maskz_mov_epi8(front(room.len()), lanes[at]);
+    }
+    pass.finish::<V>(known, lanes, end.len());
+}
+
+/// Opens; on a wrong tag `dst` is wiped.
+#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
+pub(super) fn open<const R: usize>(
+    record: &Record,
+    nonce: &[u8; 12],
+    aad: &[u8],
+    src: &[u8],
+    dst: &mut [u8],
+) -> Option<()> {
+    let (text, tag) = src.split_last_chunk::<16>()?;
+    if text.len() > MAX_TEXT_LEN || text.len() != dst.len() {
+        return None;
+    }
+    let known = Known::new(record, aad, text.len());
+    let counter = first_counter(nonce);
+    let mask = tag_mask::<R>(record, counter);
+    let mut pass = Pass::new(record, &known, counter);
+    let (groups, end) = text.as_chunks::<GROUP>();
+    let (rooms, room) = dst.as_chunks_mut::<GROUP>();
+    for (group, out) in groups.iter().zip(rooms) {
+        let (halves, _) = group.as_chunks::<LANE>();
+        let (outs, _) = out.as_chunks_mut::<LANE>();
+        let ([a, b], [c, d]) = (halves, outs) else { return None };
+        let lanes = [load_lane(a), load_lane(b)];
+        let plain = pass.cipher::<R, 2>(lanes);
+        pass.hash(lanes);
+        store_lane(c, plain[0]);
+        store_lane(d, plain[1]);
+    }
+    match end.len() {
+        0 => pass.finish::<0>(&known, [], 0),
+        1..=LANE => open_end::<R, 1>(&mut pass, &known, end, room),
+        _ => open_end::<R, 2>(&mut pass, &known, end, room),
+    }
+    let difference = _mm_xor_si128(_mm_xor_si128(mask, reversed(pass.hash)), load(tag));
+    if _mm_testz_si128(difference, difference) == 0 {
+        dst.fill(0);
+        return None;
+    }
+    Some(())
+}
+
+/// Opens less than a group.
+#[inline]
+#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
+fn open_end<const R: usize, const V: usize>(
+    pass: &mut Pass<'_>,
+    known: &Known,
+    end: &[u8],
+    room: &mut [u8],
+) {
+    let mut lanes = [_mm512_setzero_si512(); V];
+    for at in 0..V {
+        lanes[at] = load_front(from_lane(end, at));
+    }
+    let plain = pass.cipher::<R, V>(lanes);
+    pass.finish::<V>(known, lanes, end.len());
+    for at in 0..V {
+        store_front(room.get_mut(LANE * at..).unwrap_or_default(), plain[at]);
+    }
+}
