@@ -165,6 +165,8 @@ pub struct GatewayConfig {
     pub connections: Vec<Connection>,
     /// Anything else, appended as it is.
     pub appendix: String,
+    /// What the daemons find in their environment beside what is there.
+    pub environment: Vec<(String, String)>,
 }
 
 impl GatewayConfig {
@@ -183,6 +185,7 @@ impl GatewayConfig {
             mode: "auto".to_owned(),
             connections: Vec::new(),
             appendix: String::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -369,9 +372,11 @@ impl<'a> Gateway<'a> {
 
     fn spawn(&self, program: &str) -> Outcome<Daemon> {
         let file = self.file.display().to_string();
-        let arguments = ["--config", file.as_str()];
+        let arguments = ["--config".to_owned(), file];
         let path = binary(program)?;
-        Daemon::spawn(self.namespace, program, &path, &arguments, self.directory.path())
+        let mut command = self.namespace.command(path);
+        command.args(arguments).envs(self.config.environment.iter().cloned());
+        Daemon::spawn_command(command, program, self.directory.path())
     }
 
     /// The packet daemon, if it has been started.

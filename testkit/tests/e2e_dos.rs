@@ -11,11 +11,13 @@
 
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use xswan_ikev2::policy::Configuration;
 use xswan_ikev2::{Input, Millis};
+use xswan_simulation::peer::Dial;
 use xswan_simulation::{Clients, Gateway as Core, policies};
 use xswan_testkit::failure::{Failure, Outcome};
 use xswan_testkit::gateway::{Gateway, GatewayConfig};
@@ -41,6 +43,8 @@ const CLIENTS: usize = 200;
 const IN_FLIGHT: usize = 4;
 /// The numbers of the clients begin here, so that no inner address is a test's client's.
 const FIRST_CLIENT: usize = 1000;
+/// Messages made of those in the corpora.
+const MUTATED: usize = 10_000;
 /// What the daemon may grow by while it serves clients: their SAs, not the flood's.
 const GROWTH_KIB: u64 = 16 * 1024;
 
@@ -350,5 +354,131 @@ fn bounded_log(gateway: &mut Gateway<'_>, before: usize, begin: Instant) -> Outc
     let seconds = begin.elapsed().as_secs() as usize + 2;
     assert!(lines <= 100 * seconds, "{lines} lines in {seconds} seconds");
     assert!(gateway.control()?.is_running()?);
+    Ok(())
+}
+
+/// Messages of the fuzzers: every file of both corpora, most of them hostile.
+fn corpus() -> Outcome<Vec<Vec<u8>>> {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let mut files = Vec::new();
+    for target in ["ike_message", "ike_machine"] {
+        for entry in std::fs::read_dir(fuzz.join(target))? {
+            files.push(std::fs::read(entry?.path())?);
+        }
+    }
+    Ok(files)
+}
+
+/// The octets with some of them changed, and mostly with a length field that is right.
+fn mutated(random: &mut Noise, octets: &[u8]) -> Vec<u8> {
+    let mut octets = octets.to_vec();
+    octets.resize(octets.len().clamp(28, 1_400), 0);
+    for _ in 0..=random.below(4) {
+        let at = random.below(octets.len());
+        match random.below(3) {
+            0 => octets[at] = random.next_u64() as u8,
+            1 => octets[at] ^= 1 << random.below(8),
+            _ => octets.truncate(at.max(28)),
+        }
+    }
+    if random.below(10) > 0 {
+        let length = octets.len() as u32;
+        octets[24..28].copy_from_slice(&length.to_be_bytes());
+    }
+    octets
+}
+
+#[test]
+fn ike_17_hostile_messages_with_everything_logged() -> Outcome<()> {
+    require_privileges!("ike_17_hostile_messages_with_everything_logged");
+    let scene = Scene::create()?;
+    let mut configs = Scene::configs("");
+    configs[1].environment.push(("RUST_LOG".to_owned(), "trace".to_owned()));
+    let [config_a, config_b] = configs;
+    let [space_a, space_b] = &scene.topology.gateways;
+    let gateways = [Gateway::start(space_a, config_a)?, Gateway::start(space_b, config_b)?];
+    let [initiator, mut gateway] = gateways;
+    initiator.show(&["initiate", "--child", "net"])?;
+    let socket = scene.outside.enter(|| UdpSocket::bind((APART, 1500)))??;
+    let target: IpAddr = OUTER_V4[1].parse().expect("an address");
+    let mut random = Noise::new(17);
+    let begun = counters(&gateway)?["core"]["datagrams_in"].as_u64().unwrap_or(0);
+    let handled = |gateway: &Gateway<'_>| -> Outcome<u64> {
+        let counted = counters(gateway)?;
+        Ok(counted["core"]["datagrams_in"].as_u64().unwrap_or(0) - begun)
+    };
+    let files = corpus()?;
+    let picks: Vec<usize> = (0..MUTATED).map(|_| random.below(files.len())).collect();
+    let changed: Vec<Vec<u8>> =
+        picks.into_iter().map(|pick| mutated(&mut random, &files[pick])).collect();
+    let mut sent = 0;
+    for octets in files.iter().chain(&changed) {
+        socket.send_to(octets, (target, 500))?;
+        socket.send_to(&[&[0; 4][..], octets].concat(), (target, 4500))?;
+        sent += 2;
+        if sent % 256 == 0 {
+            // Nothing is lost on the way if it is not sent too fast.
+            wait_for("messages to be handled", SETTLE_LIMIT, || Ok(handled(&gateway)? >= sent))?;
+        }
+    }
+    wait_for("all to be handled", SETTLE_LIMIT, || Ok(handled(&gateway)? >= sent))?;
+    assert!(gateway.control()?.is_running()?);
+    let log = gateway.control()?.log();
+    assert!(log.contains("DEBUG") && log.contains("parsed IKE_AUTH"), "messages are logged");
+    assert!(!log.contains("panicked"), "{}", gateway.control()?.log_tail());
+    assert!(!log.contains("a key for tests"));
+    // The tunnel is there and can be rekeyed: both know of it.
+    initiator.show(&["rekey", "--ike", "peer"])?;
+    initiator.show(&["rekey", "--child", "net"])?;
+    Ok(())
+}
+
+#[test]
+fn dos_14_limits_are_what_was_set_and_are_read_back() -> Outcome<()> {
+    require_privileges!("dos_14_limits_are_what_was_set_and_are_read_back");
+    let scene = Scene::create()?;
+    let [_, mut config] = Scene::configs("");
+    let keys = [
+        "cookie_threshold",
+        "cookie_threshold_ip",
+        "block_threshold",
+        "init_limit_half_open",
+        "init_key_exchanges",
+    ];
+    let table = |values: [u64; 5]| -> String {
+        let lines = keys.iter().zip(values).map(|(key, value)| format!("{key} = {value}\n"));
+        lines.fold("\n[ike]\n".to_owned(), |text, line| text + &line)
+    };
+    let without = config.appendix.clone();
+    let (first, second) = ([7, 1_000, 0, 900, 0], [11, 1_001, 1_002, 5, 333]);
+    config.appendix = without.clone() + &table(first);
+    let mut gateway = Gateway::start(&scene.topology.gateways[1], config)?;
+    let read_back = |gateway: &Gateway<'_>| -> Outcome<[u64; 5]> {
+        let limits = counters(gateway)?["limits"].clone();
+        Ok(keys.map(|key| limits[key].as_u64().unwrap_or(u64::MAX)))
+    };
+    assert_eq!(read_back(&gateway)?, first);
+    // And they are what happens.
+    let socket = scene.outside.enter(|| UdpSocket::bind((APART, 1500)))??;
+    let target: IpAddr = OUTER_V4[1].parse().expect("an address");
+    for seed in 0..50 {
+        socket.send_to(&Dial::new(0, seed, &[]).octets, (target, 500))?;
+    }
+    let core = |gateway: &Gateway<'_>, name: &str| -> Outcome<u64> {
+        Ok(counters(gateway)?["core"][name].as_u64().unwrap_or(0))
+    };
+    wait_for("all to be handled", SETTLE_LIMIT, || Ok(core(&gateway, "datagrams_in")? == 50))?;
+    assert_eq!((core(&gateway, "half_open")?, core(&gateway, "stateless_answers")?), (7, 43));
+    gateway.config.appendix = without.clone() + &table(second);
+    gateway.write_config()?;
+    gateway.query(&["reload"])?;
+    assert_eq!(read_back(&gateway)?, second);
+    // There are more than the new limit already.
+    socket.send_to(&Dial::new(0, 99, &[]).octets, (target, 500))?;
+    wait_for("a refusal", SETTLE_LIMIT, || Ok(core(&gateway, "refused_half_open")? == 1))?;
+    gateway.config.appendix = without;
+    gateway.write_config()?;
+    gateway.query(&["reload"])?;
+    assert_eq!(read_back(&gateway)?, [30, 3, 0, 0, 4_000]);
     Ok(())
 }

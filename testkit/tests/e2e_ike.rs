@@ -116,16 +116,10 @@ fn limits_of_packets_rekey_by_themselves() -> Outcome<()> {
     let gateways = start(&topology, ike_tunnel(Outer::V4, Proof::Psk, PROPOSAL, "", lines))?;
     gateways[0].show(&["initiate", "--child", "net"])?;
     reach(&topology, CLIENT_V4[1])?;
-    let spi = |gateway: &Gateway<'_>| -> Outcome<Value> {
-        let sas = ike_sas(gateway)?;
-        let mut children = sas.iter().filter_map(|sa| sa["children"].as_array()).flatten();
-        let newest = children.rfind(|child| child["state"] == "INSTALLED");
-        Ok(newest.map(|child| child["spi_in"].clone()).unwrap_or_default())
-    };
-    let first = spi(&gateways[0])?;
+    let first = newest_spi(&gateways[0])?;
     let stream = load(&topology)?;
     wait_for("another SPI", SETTLE_LIMIT, || {
-        let now = spi(&gateways[0])?;
+        let now = newest_spi(&gateways[0])?;
         Ok(!now.is_null() && now != first)
     })?;
     flows_on(&stream, 100)?;
@@ -190,5 +184,64 @@ fn ctl_02_control_is_killed_and_its_ike_sas_go_on() -> Outcome<()> {
     flows_on(&stream, 50)?;
     let report = stream.stop()?;
     assert_eq!(report.sent, report.arrived, "lost: {report:?}");
+    Ok(())
+}
+
+/// The SPI that the newest child receives with.
+fn newest_spi(gateway: &Gateway<'_>) -> Outcome<Value> {
+    let sas = ike_sas(gateway)?;
+    let mut children = sas.iter().filter_map(|sa| sa["children"].as_array()).flatten();
+    let newest = children.rfind(|child| child["state"] == "INSTALLED");
+    Ok(newest.map(|child| child["spi_in"].clone()).unwrap_or_default())
+}
+
+#[test]
+fn ctl_03_without_control_an_sa_goes_on_to_its_hard_limit_and_no_further() -> Outcome<()> {
+    require_privileges!("ctl_03_without_control_an_sa_goes_on_to_its_hard_limit_and_no_further");
+    let topology = Topology::create()?;
+    let mut configs = ike_tunnel(Outer::V4, Proof::Psk, PROPOSAL, "", "");
+    // The sender's limits alone, and traffic brings its tunnel up again.
+    let lines = "rekey_packets = 300\nlife_packets = 4000\nstart_action = \"trap\"";
+    let proposals = format!("esp_proposals = [{PROPOSAL:?}]");
+    let with_limits = format!("{proposals}\n{lines}");
+    configs[0].appendix = configs[0].appendix.replace(&proposals, &with_limits);
+    let mut gateways = start(&topology, configs)?;
+    let capture = Capture::start(&topology.wire, "port-a", &PROTECTED, 0)?;
+    gateways[0].show(&["initiate", "--child", "net"])?;
+    reach(&topology, CLIENT_V4[1])?;
+    let first = newest_spi(&gateways[0])?;
+
+    // Past the soft limit nothing happens but that it goes on; on return it is rekeyed.
+    gateways[0].control()?.terminate(SETTLE_LIMIT)?;
+    let stream = load(&topology)?;
+    flows_on(&stream, 1_000)?;
+    assert_eq!(gateways[0].drops("sa_expired")?, 0);
+    gateways[0].start_control()?;
+    gateways[0].wait_healthy()?;
+    wait_for("another SPI", SETTLE_LIMIT, || {
+        let now = newest_spi(&gateways[0])?;
+        Ok(!now.is_null() && now != first)
+    })?;
+    flows_on(&stream, 50)?;
+    let report = stream.stop()?;
+    assert_eq!(report.sent, report.arrived, "lost before the hard limit: {report:?}");
+
+    // Past the hard limit nothing leaves any more, in clear or sealed.
+    gateways[0].control()?.terminate(SETTLE_LIMIT)?;
+    let stream = load(&topology)?;
+    wait_for("packets to be dropped", SETTLE_LIMIT * 2, || {
+        Ok(gateways[0].drops("sa_expired")? > 500)
+    })?;
+    let arrived = stream.arrived();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(stream.arrived(), arrived, "past the hard limit");
+    assert!(arrived <= 4_000, "{arrived} packets arrived by an SA for 4000");
+    gateways[0].start_control()?;
+    gateways[0].wait_healthy()?;
+    flows_on(&stream, 200)?;
+    stream.stop()?;
+    let sighting = capture.stop()?;
+    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
+    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
     Ok(())
 }

@@ -15,6 +15,8 @@ use xswan_testkit::traffic::Stream;
 const PROTECTED: [&str; 4] = [INNER_V4[0], INNER_V4[1], INNER_V6[0], INNER_V6[1]];
 /// Kills of each daemon.
 const KILLS: u64 = 100;
+/// Restarts by SIGTERM.
+const RESTARTS: usize = 10;
 /// Reloads with a changed parameter.
 const RELOADS: u64 = 20;
 /// Time between two datagrams of the load.
@@ -77,6 +79,78 @@ fn ctl_02_killing_control_a_hundred_times_loses_nothing() -> Outcome<()> {
     let drops: Outcome<Vec<_>> = gateways.iter().map(|one| one.query(&["drops"])).collect();
     assert_eq!(report.sent - report.arrived, 0, "lost: {report:?}, {:?}", drops?);
     assert_eq!(report.duplicates, 0);
+    let sighting = capture.stop()?;
+    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
+    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
+    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    Ok(())
+}
+
+/// Packets in and out of the tunnel, as the daemons count them.
+fn packets(gateway: &Gateway<'_>) -> Outcome<[u64; 2]> {
+    let answer = gateway.query(&["list-sas"])?;
+    let pair = &answer["static"][0];
+    Ok(["in", "out"].map(|way| pair[way]["packets"].as_u64().unwrap_or(0)))
+}
+
+fn assert_not_back(before: [u64; 2], after: [u64; 2]) {
+    let [inbound, outbound] = [0, 1].map(|way| before[way] <= after[way]);
+    assert!(inbound && outbound, "counters went back: {before:?}, then {after:?}");
+}
+
+#[test]
+fn ctl_01_a_graceful_restart_of_control_loses_nothing() -> Outcome<()> {
+    require_privileges!("ctl_01_a_graceful_restart_of_control_loses_nothing");
+    let topology = Topology::create()?;
+    let mut gateways = pair(&topology)?;
+    let capture = Capture::start(&topology.wire, "port-a", &PROTECTED, 0)?;
+    let stream = load(&topology)?;
+    flows_on(&stream, 100)?;
+    for round in 0..RESTARTS {
+        let gateway = &mut gateways[round % 2];
+        let before = packets(gateway)?;
+        let status = gateway.control()?.terminate(SETTLE_LIMIT)?;
+        assert!(status.success(), "{status}");
+        flows_on(&stream, 50)?;
+        gateway.start_control()?;
+        gateway.wait_healthy()?;
+        assert_not_back(before, packets(gateway)?);
+        flows_on(&stream, 50)?;
+    }
+    let report = stream.stop()?;
+    assert_eq!((report.sent - report.arrived, report.duplicates), (0, 0), "{report:?}");
+    // One way, and every one of them counted through all the restarts.
+    assert!(packets(&gateways[0])?[1] >= report.sent, "{report:?}");
+    assert!(packets(&gateways[1])?[0] >= report.arrived, "{report:?}");
+    let sighting = capture.stop()?;
+    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
+    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
+    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    Ok(())
+}
+
+/// In between, packets are dropped, which is documented: there is nobody to seal them.
+#[test]
+fn ctl_01_a_graceful_restart_of_the_dataplane_goes_on_with_the_same_sas() -> Outcome<()> {
+    require_privileges!("ctl_01_a_graceful_restart_of_the_dataplane_goes_on_with_the_same_sas");
+    let topology = Topology::create()?;
+    let mut gateways = pair(&topology)?;
+    let capture = Capture::start(&topology.wire, "port-a", &PROTECTED, 0)?;
+    let stream = load(&topology)?;
+    flows_on(&stream, 100)?;
+    for round in 0..RESTARTS {
+        let gateway = &mut gateways[round % 2];
+        let before = packets(gateway)?;
+        let status = gateway.dataplane()?.terminate(SETTLE_LIMIT)?;
+        assert!(status.success(), "{status}");
+        gateway.start_dataplane()?;
+        gateway.wait_healthy()?;
+        assert_not_back(before, packets(gateway)?);
+        flows_on(&stream, 50)?;
+    }
+    let report = stream.stop()?;
+    assert_eq!(report.duplicates, 0, "{report:?}");
+    assert!(packets(&gateways[1])?[0] >= report.arrived, "{report:?}");
     let sighting = capture.stop()?;
     assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
     assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);

@@ -112,6 +112,7 @@ fn settings(ike: &Ike) -> Settings {
         keepalive_ms: ike.keep_alive_ms,
         delete_rekeyed_delay_ms: ike.delete_rekeyed_delay_ms,
         make_before_break: ike.make_before_break,
+        trace_messages: tracing::enabled!(tracing::Level::TRACE),
         ..Settings::default()
     }
 }

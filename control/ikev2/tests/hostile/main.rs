@@ -15,7 +15,7 @@ use xswan_ikev2::policy::{Configuration, ConnectionPolicy};
 use xswan_simulation::peer::Duel;
 use xswan_simulation::{Gateway, policies};
 
-/// A gateway alone.
+/// A gateway alone, which writes every message to its log: that may not fail either (IKE-17).
 fn gateway(
     number: usize,
     connection: impl Fn(&mut ConnectionPolicy),
@@ -24,6 +24,7 @@ fn gateway(
     let mut policy = policies::connection(number);
     connection(&mut policy);
     let mut whole = policies::configuration(policy);
+    whole.settings.trace_messages = true;
     configuration(&mut whole);
     Duel::new(Gateway::new(policies::ADDRESSES[number], Arc::new(whole), 11))
 }
