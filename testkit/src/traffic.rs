@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long a blocked thread sleeps before it looks whether to stop.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Queue of a receiving socket, in octets as the kernel counts them.
-const QUEUE_BYTES: libc::c_int = 8 << 20;
+static QUEUE_BYTES: libc::c_int = 8 << 20;
 /// Datagrams that are made good at once, at most.
 const CATCH_UP: u32 = 16;
 /// Silence after which nothing more is expected of a stream that has ended.
