@@ -175,7 +175,9 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
             if now_ms.saturating_sub(state.housekept_ms) >= HOUSEKEEPING_MS {
                 state.housekept_ms = now_ms;
                 if self.housekeep(&mut state, now_ms) {
-                    return self.publish(&state);
+                    self.publish(&state);
+                    // The next daemon goes on from what is counted here, limits included.
+                    return (0..self.slots()).for_each(|slot| self.publish_slot(slot, now_ms));
                 }
             }
             state.idle = if busy { 0 } else { state.idle.saturating_add(1) };
@@ -337,24 +339,32 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         self.counters.publish(&totals, &self.engine.drops);
     }
 
+    fn slots(&self) -> usize {
+        self.inbound_live.len().max(self.outbound_live.len())
+    }
+
     /// The next few SAs' counters go to the shared records; times are looked at too.
     fn publish_sas(&mut self, state: &mut Loop, now_ms: u64) {
-        let slots = self.inbound_live.len().max(self.outbound_live.len());
+        let slots = self.slots();
         for _ in 0..PUBLISH_STEP.min(slots) {
             let slot = state.publish_at;
             state.publish_at = (slot + 1) % slots.max(1);
-            if let (Some(entry), Some(live)) =
-                (self.engine.inbound.at_mut(slot), self.inbound_live.get(slot))
-            {
-                live.publish(&inbound_counters(entry));
-            }
-            if let (Some(entry), Some(live)) =
-                (self.engine.outbound.at_mut(slot), self.outbound_live.get(slot))
-            {
-                forget_mtu(entry, now_ms);
-                live.publish(&outbound_counters(entry, &live.counters(), now_ms));
-            }
+            self.publish_slot(slot, now_ms);
             self.engine.poll_lifetimes(&mut self.io, slot, now_ms);
+        }
+    }
+
+    fn publish_slot(&mut self, slot: usize, now_ms: u64) {
+        if let (Some(entry), Some(live)) =
+            (self.engine.inbound.at_mut(slot), self.inbound_live.get(slot))
+        {
+            live.publish(&inbound_counters(entry));
+        }
+        if let (Some(entry), Some(live)) =
+            (self.engine.outbound.at_mut(slot), self.outbound_live.get(slot))
+        {
+            forget_mtu(entry, now_ms);
+            live.publish(&outbound_counters(entry, &live.counters(), now_ms));
         }
     }
 }
