@@ -11,6 +11,7 @@
 pub(crate) mod budget;
 mod command;
 mod dispatch;
+mod first_message;
 #[cfg(test)]
 mod hostile;
 pub(crate) mod index;

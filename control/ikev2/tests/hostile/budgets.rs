@@ -54,7 +54,8 @@ fn refusable(seed: u64) -> [Vec<u8>; 2] {
         sa.proposals[0].transforms[0].id = 3;
     }
     cut.payloads.retain(|payload| !matches!(payload, Payload::Nonce(_)));
-    [unwanted, cut].map(|message| Message::new(message.header, message.payloads).emit().unwrap())
+    [unwanted, cut]
+        .map(|message| Message::new(message.header, message.payloads).emit().expect("a message"))
 }
 
 #[test]
