@@ -337,7 +337,8 @@ impl Main {
     /// Attaches once control has said what is to be protected: before that the program
     /// could only pass everything.
     fn attach(&mut self) -> Result<(), String> {
-        if self.attached || !self.maps.steering().is_some_and(is_configured) {
+        let configured = self.maps.steering().is_some_and(is_configured);
+        if self.attached || !configured || !self.running.sadb.is_complete() {
             return Ok(());
         }
         self.attached = true;

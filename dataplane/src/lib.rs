@@ -9,8 +9,10 @@
 pub mod answers;
 pub mod counters;
 pub mod daemon;
+pub mod intake;
 pub mod io;
 pub mod kernel;
+pub mod peers;
 pub mod privilege;
 pub mod ready;
 pub mod replay_state;

@@ -7,35 +7,46 @@
 //! whatever order control writes in. A slot that is to hold another SA is emptied first: only one
 //! process and only one SA may ever have a slot's replay words and lease.
 
+//!
+//! Work is done for what has changed, a bounded amount at once, and never more than a worker's
+//! ring has room for: what has to wait stays in the shared records, and only its slot number here.
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rtrb::{Consumer, Producer};
 use xswan_aead::Backend;
-use xswan_esp::selector::{AddressRange, Family, PortRange, Selector};
-use xswan_pipeline::spd::{Action, Policy, SaHandle, Spd};
-use xswan_sa_api::{
-    DoorbellReceiver, InboundConfig, OutboundConfig, PolicyAction, PolicyRow, Read, Ring,
-    SharedMaps,
-};
+use xswan_pipeline::spd::Spd;
+use xswan_sa_api::{DoorbellReceiver, InboundConfig, OutboundConfig, Read, Ring, SharedMaps};
 use xswan_steer::spi::SpiParts;
 use xswan_wire::icmp::TooBig;
 use xswan_wire::layers::Addresses;
 
+use crate::peers::Peers;
 use crate::ready;
 use crate::worker::{Command, Retired};
+
+mod edition;
+
+use edition::{Awaited, Progress};
+
+/// Records that are looked at in one poll at most: it is to end within milliseconds.
+const CHANGES_AT_ONCE: usize = 4096;
+/// Records that are looked at once more in one poll at most.
+const LATER_AT_ONCE: usize = 1024;
+/// While so many wait, no further ones are looked at that nobody rang for.
+const LATER_MAX: usize = 65_536;
+/// Room that a worker's ring must have for a change: what one SA needs, and what is sent
+/// without asking.
+const ROOM: usize = 16;
 
 /// Floors of a learned path MTU in bytes: an unauthenticated message gets no further down
 /// (RFC 791's 576 for IPv4; RFC 8200 section 5 for IPv6).
 const PATH_MTU_FLOOR4: u16 = 576;
 const PATH_MTU_FLOOR6: u16 = 1280;
-
-/// How long an edition of the policies waits for the SAs it names: workers take in an SA within
-/// milliseconds, and one that does not is not going to.
-const AWAITED_LIMIT: Duration = Duration::from_secs(1);
 
 /// The main thread's rings to one worker.
 pub struct WorkerLink {
@@ -51,9 +62,18 @@ enum Slot {
     #[default]
     Empty,
     /// With a worker.
-    Held { generation: u64, worker: usize, spi: u32, is_static: bool },
+    Held { generation: u64, worker: u16, spi: u32, is_static: bool },
     /// Taken from the worker, not back yet; the record is read again then.
     Draining,
+}
+
+const _: () = assert!(size_of::<Slot>() == 16);
+
+/// One of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Table {
+    Inbound,
+    Outbound,
 }
 
 /// The main thread's view of both tables.
@@ -64,15 +84,21 @@ pub struct Sadb {
     backend: Backend,
     inbound: Vec<Slot>,
     outbound: Vec<Slot>,
-    /// Outbound peers by slot, for "packet too big": peer, SPI, worker.
-    peers: Vec<Option<(IpAddr, u32, usize)>>,
-    /// Records to be read again: being written when they were read, or removed while an edition
-    /// of the policies is awaited.
-    torn: BTreeSet<(bool, u32)>,
+    /// Outbound peers, for "packet too big".
+    peers: Peers,
+    /// Records to be looked at again: being written when they were read, or for a worker whose
+    /// ring was full.
+    later: BTreeSet<(Table, u32)>,
+    /// The last of them that was looked at.
+    later_at: Option<(Table, u32)>,
+    /// Outbound SAs that are removed when the awaited edition is in use.
+    leaving: BTreeSet<u32>,
+    /// Where looking at everything has got to.
+    scan_at: Option<u32>,
     spd: Arc<ArcSwap<Spd>>,
     policies_generation: Option<u64>,
-    /// An edition that waits for workers to take in the SAs it names, and since when.
-    awaited: Option<Instant>,
+    /// An edition that waits for workers to take in the SAs it names.
+    awaited: Option<Awaited>,
 }
 
 impl Sadb {
@@ -95,25 +121,50 @@ impl Sadb {
             backend,
             inbound: vec![Slot::Empty; slots],
             outbound: vec![Slot::Empty; slots],
-            peers: vec![None; slots],
-            torn: BTreeSet::new(),
+            peers: Peers::new(slots),
+            later: BTreeSet::new(),
+            later_at: None,
+            leaving: BTreeSet::new(),
+            scan_at: Some(0),
             spd,
             policies_generation: None,
             awaited: None,
         };
-        sadb.scan();
+        while sadb.scan() {}
         // No worker runs yet, so none can have taken anything in.
+        sadb.awaited = Some(Awaited::new());
         sadb.apply_policies();
         Ok(sadb)
     }
 
-    /// Everything anew: after the start, and when the doorbell lost count.
-    fn scan(&mut self) {
-        for slot in 0..self.maps.geometry().sa_slots {
+    /// The next few records, after the start and when everything may have changed; false if
+    /// there are no more, or too many wait already.
+    fn scan(&mut self) -> bool {
+        let Some(first) = self.scan_at.filter(|_| self.later.len() < LATER_MAX) else {
+            return false;
+        };
+        let slots = self.maps.geometry().sa_slots;
+        let step = u32::try_from(CHANGES_AT_ONCE).unwrap_or(u32::MAX);
+        let end = first.saturating_add(step).min(slots);
+        for slot in first..end {
             self.apply_inbound(slot);
             self.apply_outbound(slot);
         }
-        self.awaited = Some(Instant::now());
+        self.scan_at = Some(end).filter(|end| *end < slots);
+        if self.scan_at.is_none() {
+            self.await_policies();
+        }
+        self.scan_at.is_some()
+    }
+
+    /// Whether everything that was in the maps has been given to the workers.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.scan_at.is_none() && self.later.is_empty()
+    }
+
+    fn await_policies(&mut self) {
+        self.awaited.get_or_insert_with(Awaited::new);
     }
 
     /// Answers the doorbell and takes back what workers return. To be called often.
@@ -124,21 +175,38 @@ impl Sadb {
                 self.take_back(retired);
             }
         }
-        while let Some(ring) = self.doorbell.poll() {
-            match ring {
-                Ring::Inbound(slot) => self.apply_inbound(slot),
-                Ring::Outbound(slot) => self.apply_outbound(slot),
-                Ring::Policies => self.awaited = Some(self.awaited.unwrap_or_else(Instant::now)),
-                Ring::Everything => self.scan(),
+        self.look_again();
+        for _ in 0..CHANGES_AT_ONCE {
+            match self.doorbell.poll() {
+                Some(Ring::Inbound(slot)) => self.apply_inbound(slot),
+                Some(Ring::Outbound(slot)) => self.apply_outbound(slot),
+                Some(Ring::Policies) => self.await_policies(),
+                Some(Ring::Everything) => self.scan_at = Some(0),
+                None => break,
             }
         }
-        if let Some(since) = self.awaited
-            && (self.named_are_applied() || since.elapsed() > AWAITED_LIMIT)
-        {
+        self.scan();
+        if self.named_are_applied() || self.awaited.as_ref().is_some_and(Awaited::is_overdue) {
             self.apply_policies();
         }
-        for (inbound, slot) in std::mem::take(&mut self.torn) {
-            if inbound { self.apply_inbound(slot) } else { self.apply_outbound(slot) }
+        if self.awaited.is_none() && !self.leaving.is_empty() {
+            let leaving = std::mem::take(&mut self.leaving);
+            leaving.into_iter().for_each(|slot| self.apply_outbound(slot));
+        }
+    }
+
+    /// The next of those that had to wait, in turn.
+    fn look_again(&mut self) {
+        let after = self.later_at.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.later.range((after, Bound::Unbounded)).take(LATER_AT_ONCE);
+        let batch: Vec<_> = next.copied().collect();
+        self.later_at = batch.last().copied().filter(|_| batch.len() == LATER_AT_ONCE);
+        for (table, slot) in batch {
+            self.later.remove(&(table, slot));
+            match table {
+                Table::Inbound => self.apply_inbound(slot),
+                Table::Outbound => self.apply_outbound(slot),
+            }
         }
     }
 
@@ -163,8 +231,19 @@ impl Sadb {
         }
     }
 
-    fn send(&mut self, worker: usize, command: Command) {
-        // The ring is as long as both tables, and a slot has one command under way.
+    /// Whether a worker can be told, all of them for what all must know. One that is not there
+    /// is told, which says so in the log.
+    fn has_room(&self, worker: u16, is_static: bool) -> bool {
+        let room = |link: &WorkerLink| link.inbox.slots() >= ROOM;
+        if is_static {
+            return self.workers.iter().all(room);
+        }
+        self.workers.get(usize::from(worker)).is_none_or(room)
+    }
+
+    fn send(&mut self, worker: u16, command: Command) {
+        let worker = usize::from(worker);
+        // There was room when it was asked for, and what is sent without asking can be lost.
         if let Some(link) = self.workers.get_mut(worker)
             && link.inbox.push(command).is_err()
         {
@@ -179,7 +258,7 @@ impl Sadb {
         }
         match self.maps.read_inbound(slot) {
             Read::Torn => {
-                self.torn.insert((true, slot));
+                self.later.insert((Table::Inbound, slot));
             }
             Read::Invalid { generation, field } => {
                 tracing::error!(slot, field, "inbound record not understood: treated as empty");
@@ -200,6 +279,9 @@ impl Sadb {
 
     fn empty_inbound(&mut self, slot: u32, held: Slot, generation: u64) {
         match held {
+            Slot::Held { worker, is_static, .. } if !self.has_room(worker, is_static) => {
+                self.later.insert((Table::Inbound, slot));
+            }
             Slot::Held { worker, spi, is_static, .. } => {
                 if is_static {
                     self.tell_all(spi, None);
@@ -222,15 +304,19 @@ impl Sadb {
         config: &InboundConfig,
         update: bool,
     ) {
-        let worker = usize::from(config.worker);
+        let worker = config.worker;
+        let parts = SpiParts {
+            member: u8::try_from(self.maps.geometry().member).unwrap_or(0),
+            worker: u8::try_from(config.worker).unwrap_or(u8::MAX),
+            slot,
+        };
+        let is_static = self.maps.spi_key().seal(parts) != Some(config.spi);
+        if !self.has_room(worker, is_static) {
+            self.later.insert((Table::Inbound, slot));
+            return;
+        }
         match ready::inbound(&self.maps, self.backend, slot, config, update) {
             Ok(sa) => {
-                let parts = SpiParts {
-                    member: u8::try_from(self.maps.geometry().member).unwrap_or(0),
-                    worker: u8::try_from(config.worker).unwrap_or(u8::MAX),
-                    slot,
-                };
-                let is_static = self.maps.spi_key().seal(parts) != Some(config.spi);
                 if is_static {
                     self.tell_all(config.spi, Some((u32::from(config.worker), slot)));
                 }
@@ -253,7 +339,7 @@ impl Sadb {
 
     /// Every worker knows every SPI from outside: any of them may see its packets.
     fn tell_all(&mut self, spi: u32, place: Option<(u32, u32)>) {
-        for worker in 0..self.workers.len() {
+        for worker in 0..u16::try_from(self.workers.len()).unwrap_or(u16::MAX) {
             self.send(worker, Command::StaticSpi { spi, place });
         }
     }
@@ -265,7 +351,7 @@ impl Sadb {
         }
         match self.maps.read_outbound(slot) {
             Read::Torn => {
-                self.torn.insert((false, slot));
+                self.later.insert((Table::Outbound, slot));
             }
             Read::Invalid { generation, field } => {
                 tracing::error!(slot, field, "outbound record not understood: treated as empty");
@@ -285,10 +371,11 @@ impl Sadb {
     fn empty_outbound(&mut self, slot: u32, held: Slot, generation: u64) {
         match held {
             // The edition in use may still send through it; the one awaited may have another.
-            Slot::Held { .. }
-                if self.awaited.is_some_and(|since| since.elapsed() <= AWAITED_LIMIT) =>
-            {
-                self.torn.insert((false, slot));
+            Slot::Held { .. } if self.policies_are_due() => {
+                self.leaving.insert(slot);
+            }
+            Slot::Held { worker, .. } if !self.has_room(worker, false) => {
+                self.later.insert((Table::Outbound, slot));
             }
             Slot::Held { worker, .. } => {
                 self.send(worker, Command::Outbound { slot, generation, sa: None, update: false });
@@ -309,79 +396,85 @@ impl Sadb {
         config: &OutboundConfig,
         update: bool,
     ) {
-        let worker = usize::from(config.worker);
+        let worker = config.worker;
+        if !self.has_room(worker, false) {
+            self.later.insert((Table::Outbound, slot));
+            return;
+        }
         match ready::outbound(&self.maps, self.backend, slot, config, update) {
             Ok(sa) => {
                 let sa = Some(Box::new(sa));
                 self.send(worker, Command::Outbound { slot, generation, sa, update });
                 let held = Slot::Held { generation, worker, spi: config.spi, is_static: false };
-                self.set_outbound(slot, held, Some((config.remote, config.spi, worker)));
+                self.set_outbound(slot, held, Some((config.remote, config.spi)));
             }
             Err(why) => tracing::error!(slot, spi = config.spi, %why, "outbound SA not installed"),
         }
     }
 
-    fn set_outbound(&mut self, slot: u32, value: Slot, peer: Option<(IpAddr, u32, usize)>) {
-        if let (Some(place), Some(peers)) =
-            (self.outbound.get_mut(slot as usize), self.peers.get_mut(slot as usize))
-        {
-            (*place, *peers) = (value, peer);
+    fn set_outbound(&mut self, slot: u32, value: Slot, peer: Option<(IpAddr, u32)>) {
+        if let Some(place) = self.outbound.get_mut(slot as usize) {
+            *place = value;
+            self.peers.set(slot, peer);
         }
     }
 
-    /// Whether every outbound SA that the policies name is with its worker: an edition that was
-    /// in use before would send packets to a slot that is still empty.
-    fn named_are_applied(&self) -> bool {
-        let Ok((_, rows)) = self.maps.read_policies() else { return false };
-        let mut named = rows.iter().filter_map(|row| row.outbound_slot);
-        named.all(|slot| match self.outbound.get(slot as usize) {
-            Some(Slot::Held { generation, .. }) => self.maps.outbound_applied(slot, *generation),
-            // Not there, so there is nothing to wait for.
-            Some(Slot::Empty | Slot::Draining) | None => true,
-        })
+    /// Whether an edition has been rung for and is not in use, within reason.
+    fn policies_are_due(&self) -> bool {
+        match &self.awaited {
+            Some(awaited) => !awaited.is_overdue(),
+            None => self.doorbell.policies_are_due(),
+        }
+    }
+
+    /// Whether every outbound SA that the awaited edition names is with its worker: an edition
+    /// that was in use before would send packets to a slot that is still empty.
+    fn named_are_applied(&mut self) -> bool {
+        let Some(mut awaited) = self.awaited.take() else { return false };
+        let ready = awaited.is_ready(&self.maps, |slot| self.progress(slot));
+        self.awaited = Some(awaited);
+        ready
+    }
+
+    fn progress(&self, slot: u32) -> Progress {
+        let under_way = match self.outbound.get(slot as usize) {
+            Some(Slot::Held { generation, .. }) => !self.maps.outbound_applied(slot, *generation),
+            // Not there, so there is nothing to wait for but room.
+            Some(Slot::Empty | Slot::Draining) | None => {
+                self.later.contains(&(Table::Outbound, slot))
+            }
+        };
+        if under_way { Progress::UnderWay } else { Progress::Done }
     }
 
     fn apply_policies(&mut self) {
-        // Torn, it is read again with the next poll.
-        let Ok((generation, rows)) = self.maps.read_policies() else { return };
-        self.awaited = None;
+        let since = self.awaited.as_ref().map(|awaited| awaited.since);
+        let read = self.awaited.take().and_then(|awaited| awaited.into_rows(&self.maps));
+        let Some((generation, rows)) = read else {
+            // Torn: it is read again with the next poll.
+            self.awaited = since.map(Awaited::again);
+            return;
+        };
         if self.policies_generation == Some(generation) {
             return;
         }
-        let rows = rows.iter().map(|row| self.policy(row)).collect();
-        self.spd.store(Arc::new(Spd::new(rows)));
+        let rows = rows.iter().map(|row| edition::policy(row, |slot| self.owner(slot))).collect();
+        let spd = self.spd.load().next_edition(rows);
+        self.spd.store(Arc::new(spd));
         self.policies_generation = Some(generation);
         self.maps.acknowledge_policies(generation);
     }
 
-    fn policy(&self, row: &PolicyRow) -> Policy {
-        let action = match row.action {
-            PolicyAction::Protect => Action::Protect(row.outbound_slot.and_then(|slot| {
-                match self.maps.read_outbound(slot) {
-                    Read::Present { config, .. } => {
-                        Some(SaHandle { slot, worker: u32::from(config.worker) })
-                    }
-                    Read::Empty { .. } | Read::Torn | Read::Invalid { .. } => None,
-                }
-            })),
-            PolicyAction::Bypass => Action::Bypass,
-            PolicyAction::Discard => Action::Discard,
-        };
-        let range = |range: &xswan_sa_api::AddressRange| AddressRange {
-            family: if range.ipv6 { Family::V6 } else { Family::V4 },
-            first: range.first,
-            last: range.last,
-        };
-        let ports =
-            |ports: &xswan_sa_api::PortRange| PortRange { first: ports.first, last: ports.last };
-        let selector = Selector {
-            source: range(&row.local),
-            destination: range(&row.remote),
-            protocol: row.protocol,
-            source_ports: ports(&row.local_ports),
-            destination_ports: ports(&row.remote_ports),
-        };
-        Policy { selector, action, child: row.child, icmp: row.icmp, hold: row.hold }
+    /// The worker of an outbound slot.
+    fn owner(&self, slot: u32) -> Option<u32> {
+        match self.outbound.get(slot as usize) {
+            Some(Slot::Held { worker, .. }) => Some(u32::from(*worker)),
+            // About to be taken in, or taken in once more.
+            Some(Slot::Empty | Slot::Draining) | None => match self.maps.read_outbound(slot) {
+                Read::Present { config, .. } => Some(u32::from(config.worker)),
+                Read::Empty { .. } | Read::Torn | Read::Invalid { .. } => None,
+            },
+        }
     }
 
     /// A router on the path says that a packet of ours was too big.
@@ -393,20 +486,18 @@ impl Sadb {
         };
         let floor = if destination.is_ipv4() { PATH_MTU_FLOOR4 } else { PATH_MTU_FLOOR6 };
         let mtu = u16::try_from(message.mtu).unwrap_or(u16::MAX).max(floor);
-        let found = self.peers.iter().enumerate().find_map(|(slot, peer)| {
-            let (address, spi, worker) = (*peer)?;
-            (address == destination && spi == quoted.spi).then_some((slot, worker))
-        });
-        if let Some((slot, worker)) = found {
-            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+        let Some(slot) = self.peers.find(destination, quoted.spi) else { return };
+        if let Some(&Slot::Held { worker, .. }) = self.outbound.get(slot as usize)
+            && self.has_room(worker, false)
+        {
             let command = Command::PathMtu { slot, sequence: quoted.sequence, mtu };
             self.send(worker, command);
         }
     }
 
-    /// Peers of outbound SAs: their neighbours are to be known before traffic comes.
+    /// Peers of outbound SAs, each once: their neighbours are to be known before traffic comes.
     pub fn peers(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.peers.iter().flatten().map(|&(address, ..)| address)
+        self.peers.iter()
     }
 
     /// Number of SAs with workers: inbound, outbound.
@@ -419,7 +510,7 @@ impl Sadb {
 
     /// Tells every worker to end.
     pub fn stop_workers(&mut self) {
-        for worker in 0..self.workers.len() {
+        for worker in 0..u16::try_from(self.workers.len()).unwrap_or(u16::MAX) {
             self.send(worker, Command::Stop);
         }
     }

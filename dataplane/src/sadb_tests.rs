@@ -12,7 +12,8 @@ use xswan_sa_api::{
     SharedMaps, replay_words_for,
 };
 
-use super::{AWAITED_LIMIT, Sadb, WorkerLink};
+use super::edition::{AWAITED_LIMIT, Awaited};
+use super::{Sadb, WorkerLink};
 use crate::worker::{Command, Retired};
 
 const GEOMETRY: Geometry =
@@ -185,7 +186,8 @@ fn an_edition_does_not_wait_for_ever() {
     rig.publish_policies(&[row(7, Some(0))]);
     rig.sadb.poll();
     assert_eq!(rig.named(), []);
-    rig.sadb.awaited = rig.sadb.awaited.and_then(|since| since.checked_sub(AWAITED_LIMIT * 2));
+    let since = rig.sadb.awaited.take().unwrap().since;
+    rig.sadb.awaited = Some(Awaited::again(since.checked_sub(AWAITED_LIMIT * 2).unwrap()));
     rig.sadb.poll();
     assert_eq!(rig.named(), [Some(0)]);
 }

@@ -17,7 +17,7 @@ use xswan_pipeline::engine::{Engine, EngineConfig};
 use xswan_pipeline::forward::Fib;
 use xswan_pipeline::spd::Spd;
 use xswan_pipeline::table::SpiReader;
-use xswan_sa_api::{Geometry, InLive, OutLive, SharedMaps};
+use xswan_sa_api::{Geometry, SharedMaps};
 use xswan_steer::abi::{PortValue, ROLE_INNER, ROLE_OUTER};
 use xswan_xsk::socket::RingSizes;
 use xswan_xsk::umem::ChunkSize;
@@ -27,6 +27,7 @@ use xswan_xsk::xsk::{
 use xswan_xsk::{FrameStock, QueueSocket};
 
 use crate::counters::WorkerCounters;
+use crate::intake::{COMMANDS, Intake};
 use crate::io::{Io, IoParts, SlowPathRings};
 use crate::kernel::slow_path::{SlowPath, WorkerRings};
 use crate::kernel::snapshot::{Link, Tables};
@@ -337,10 +338,8 @@ fn build_workers(
         inject.push(inject_in);
         rings.push(WorkerRings { punts: punts_out, frames: home_in });
         let slots = shared.config.dataplane.sa_slots as usize;
-        // Each slot of both tables has one command under way at most, and each static SPI one.
-        let commands = slots * 4 + 64;
-        let (inbox_in, inbox_out) = RingBuffer::new(commands);
-        let (outbox_in, outbox_out) = RingBuffer::new(commands);
+        let (inbox_in, inbox_out) = RingBuffer::new(COMMANDS);
+        let (outbox_in, outbox_out) = RingBuffer::new(COMMANDS);
         links.push(WorkerLink { inbox: inbox_in, outbox: outbox_out });
         let (own, exits) = queues.remove(0);
         let io = Io::new(IoParts {
@@ -359,24 +358,19 @@ fn build_workers(
             counters: shared.counters.get(worker).map(Arc::clone).unwrap_or_default(),
             fib: Arc::clone(shared.fib),
             spd: Arc::clone(shared.spd),
-            inbox: inbox_out,
-            outbox: outbox_in,
+            intake: Intake {
+                inbox: inbox_out,
+                outbox: outbox_in,
+                inbound_live: shared.maps.inbound_lives(),
+                outbound_live: shared.maps.outbound_lives(),
+            },
             injected,
-            inbound_live: inbound_live(shared.maps),
-            outbound_live: outbound_live(shared.maps),
+            slots,
             burst: shared.config.dataplane.burst as usize,
             sleep: shared.config.dataplane.wait == Wait::Sleep,
         });
     }
     Ok((workers, links, rings, inject))
-}
-
-fn inbound_live(maps: &SharedMaps) -> Vec<InLive> {
-    (0..maps.geometry().sa_slots).filter_map(|slot| maps.inbound_live(slot)).collect()
-}
-
-fn outbound_live(maps: &SharedMaps) -> Vec<OutLive> {
-    (0..maps.geometry().sa_slots).filter_map(|slot| maps.outbound_live(slot)).collect()
 }
 
 fn engine_config(shared: &Shared<'_>, worker: usize) -> EngineConfig {

@@ -8,21 +8,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
-use rtrb::{Consumer, Producer};
+use rtrb::Consumer;
 use xswan_aead::Key;
 use xswan_esp::sequence::LeaseStore;
 use xswan_pipeline::engine::{Engine, Env, Inbound, Outbound};
 use xswan_pipeline::forward::Fib;
 use xswan_pipeline::spd::Spd;
-use xswan_sa_api::{Direction, InCounters, InLive, OutCounters, OutLive};
+use xswan_sa_api::{InCounters, OutCounters, OutLive};
 use xswan_wire::DropReason;
 use xswan_xsk::{Frame, FrameBatch, QueueRings, QueueSocket, Waiter};
 
 use crate::counters::{Totals, WorkerCounters};
+use crate::intake::Intake;
 use crate::io::Io;
 use crate::replay_state::ReplayState;
 
-/// How often the slow slot runs, in milliseconds: also how late a new SA can be taken in.
+/// How often the slow slot runs, in milliseconds.
 const HOUSEKEEPING_MS: u64 = 1;
 /// SAs whose counters are published in one slow slot, so that a million of them do not stall packets.
 const PUBLISH_STEP: usize = 256;
@@ -34,6 +35,7 @@ const SLEEP_US: u32 = 500;
 const PATH_MTU_AGE_MS: u64 = 600_000;
 
 /// Sequence leases in the shared record.
+#[derive(Debug)]
 pub struct SharedLease(pub OutLive);
 
 impl LeaseStore for SharedLease {
@@ -50,6 +52,7 @@ pub type ReadyInbound = Inbound<Key, ReplayState>;
 pub type ReadyOutbound = Outbound<Key, SharedLease>;
 
 /// What the main thread tells a worker.
+#[derive(Debug)]
 pub enum Command {
     /// Puts an inbound SA into a slot, or takes it out.
     Inbound {
@@ -94,6 +97,7 @@ pub enum Command {
 }
 
 /// What a worker gives back, to be freed where allocation is allowed.
+#[derive(Debug)]
 pub enum Retired {
     /// An inbound SA, or an empty hand for a slot that was empty.
     Inbound(u32, Option<Box<ReadyInbound>>),
@@ -115,17 +119,13 @@ pub struct Worker<S, R> {
     pub fib: Arc<ArcSwap<Fib>>,
     /// Policies.
     pub spd: Arc<ArcSwap<Spd>>,
-    /// From the main thread.
-    pub inbox: Consumer<Command>,
-    /// To the main thread.
-    pub outbox: Producer<Retired>,
+    /// SAs from the main thread, and back.
+    pub intake: Intake,
     /// Packets that the kernel sent into the TUN device; every worker has them all and takes
     /// those of its own SAs, the first one takes those that need none.
     pub injected: Consumer<Vec<u8>>,
-    /// Live halves of inbound records by slot.
-    pub inbound_live: Vec<InLive>,
-    /// Live halves of outbound records by slot.
-    pub outbound_live: Vec<OutLive>,
+    /// Slots in each table.
+    pub slots: usize,
     /// Packets taken at once.
     pub burst: usize,
     /// Whether to sleep when there is nothing to do.
@@ -174,12 +174,17 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
             let busy = self.turn(&mut state, now_ms);
             if now_ms.saturating_sub(state.housekept_ms) >= HOUSEKEEPING_MS {
                 state.housekept_ms = now_ms;
-                if self.housekeep(&mut state, now_ms) {
-                    self.publish(&state);
-                    // The next daemon goes on from what is counted here, limits included.
-                    return (0..self.slots()).for_each(|slot| self.publish_slot(slot, now_ms));
-                }
+                self.housekeep(&mut state, now_ms);
             }
+            let taken = self.intake.take(&mut self.engine, now_ms, &mut |direction, slot, spi| {
+                self.io.note_spi(direction, slot, spi);
+            });
+            if taken.stop {
+                self.publish(&state);
+                // The next daemon goes on from what is counted here, limits included.
+                return (0..self.slots).for_each(|slot| self.publish_slot(slot, now_ms));
+            }
+            let busy = busy || taken.commands > 0;
             state.idle = if busy { 0 } else { state.idle.saturating_add(1) };
             if self.sleep && state.idle > IDLE_LOOPS {
                 state.waiter.wait(SLEEP_US);
@@ -215,7 +220,7 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         while let Ok(packet) = self.injected.pop() {
             busy = true;
             self.engine.inject(&env, &mut self.io, &packet);
-            let _ = self.outbox.push(Retired::Packet(packet));
+            let _ = self.intake.outbox.push(Retired::Packet(packet));
         }
         if self.engine.holds() && now_ms != state.released_ms {
             state.released_ms = now_ms;
@@ -229,96 +234,11 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         busy
     }
 
-    /// The slow slot; true when it is time to end.
-    fn housekeep(&mut self, state: &mut Loop, now_ms: u64) -> bool {
+    /// The slow slot.
+    fn housekeep(&mut self, state: &mut Loop, now_ms: u64) {
         self.io.housekeep(now_ms);
         self.publish(state);
         self.publish_sas(state, now_ms);
-        while self.outbox.slots() > 1 {
-            let Ok(command) = self.inbox.pop() else { break };
-            if self.obey(command, now_ms) {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn obey(&mut self, command: Command, now_ms: u64) -> bool {
-        match command {
-            Command::Inbound { slot, generation, sa, update } => {
-                self.put_inbound(slot, generation, sa, update);
-            }
-            Command::Outbound { slot, generation, sa, update } => {
-                self.put_outbound(slot, generation, sa, update);
-            }
-            Command::StaticSpi { spi, place: Some((worker, slot)) } => {
-                self.engine.static_spis.insert(spi, worker, slot);
-            }
-            Command::StaticSpi { spi, place: None } => self.engine.static_spis.remove(spi),
-            Command::PathMtu { slot, sequence, mtu } => self.learn_mtu(slot, sequence, mtu, now_ms),
-            Command::Stop => return true,
-        }
-        false
-    }
-
-    fn put_inbound(
-        &mut self,
-        slot: u32,
-        generation: u64,
-        mut sa: Option<Box<ReadyInbound>>,
-        update: bool,
-    ) {
-        if let (true, Some(new)) = (update, &mut sa) {
-            let old = self.engine.inbound.at_mut(slot as usize);
-            if !old.is_some_and(|old| new.sa.take_over(&mut old.sa)) {
-                // Without the old window it would accept replays: rather no SA.
-                tracing::error!(slot, "an update for another inbound SA than the one here");
-                sa = None;
-            }
-        }
-        let spi = sa.as_ref().map_or(0, |sa| sa.sa.spi());
-        self.io.note_spi(Direction::Inbound, slot, spi);
-        let old = self.engine.inbound.put(slot as usize, sa);
-        if let Some(live) = self.inbound_live.get(slot as usize) {
-            live.acknowledge(generation);
-        }
-        let _ = self.outbox.push(Retired::Inbound(slot, old));
-    }
-
-    fn put_outbound(
-        &mut self,
-        slot: u32,
-        generation: u64,
-        mut sa: Option<Box<ReadyOutbound>>,
-        update: bool,
-    ) {
-        if let (true, Some(new)) = (update, &mut sa) {
-            let old = self.engine.outbound.at_mut(slot as usize);
-            if !old.is_some_and(|old| new.sa.take_over(&mut old.sa)) {
-                // Without the old numbers it would repeat nonces: rather no SA.
-                tracing::error!(slot, "an update for another outbound SA than the one here");
-                sa = None;
-            }
-        }
-        let spi = sa.as_ref().map_or(0, |sa| sa.sa.spi());
-        self.io.note_spi(Direction::Outbound, slot, spi);
-        let old = self.engine.outbound.put(slot as usize, sa);
-        if let Some(live) = self.outbound_live.get(slot as usize) {
-            live.acknowledge(generation);
-        }
-        let _ = self.outbox.push(Retired::Outbound(slot, old));
-    }
-
-    /// Believes a "packet too big" if it quotes a number that was used lately.
-    fn learn_mtu(&mut self, slot: u32, sequence: u32, mtu: u16, now_ms: u64) {
-        let Some(entry) = self.engine.outbound.at_mut(slot as usize) else { return };
-        #[expect(clippy::cast_possible_truncation, reason = "the low half is what was quoted")]
-        let last = entry.sa.sequence().last() as u32;
-        let recent = last.wrapping_sub(sequence) < RECENT_PACKETS;
-        if recent && mtu < entry.path_mtu {
-            entry.path_mtu = mtu;
-            entry.learned_ms = Some(now_ms);
-        }
     }
 
     fn publish(&self, state: &Loop) {
@@ -339,38 +259,29 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         self.counters.publish(&totals, &self.engine.drops);
     }
 
-    fn slots(&self) -> usize {
-        self.inbound_live.len().max(self.outbound_live.len())
-    }
-
     /// The next few SAs' counters go to the shared records; times are looked at too.
     fn publish_sas(&mut self, state: &mut Loop, now_ms: u64) {
-        let slots = self.slots();
-        for _ in 0..PUBLISH_STEP.min(slots) {
+        for _ in 0..PUBLISH_STEP.min(self.slots) {
             let slot = state.publish_at;
-            state.publish_at = (slot + 1) % slots.max(1);
+            state.publish_at = (slot + 1) % self.slots.max(1);
             self.publish_slot(slot, now_ms);
             self.engine.poll_lifetimes(&mut self.io, slot, now_ms);
         }
     }
 
     fn publish_slot(&mut self, slot: usize, now_ms: u64) {
-        if let (Some(entry), Some(live)) =
-            (self.engine.inbound.at_mut(slot), self.inbound_live.get(slot))
-        {
-            live.publish(&inbound_counters(entry));
+        let handle = u32::try_from(slot).unwrap_or(u32::MAX);
+        if let Some(entry) = self.engine.inbound.at_mut(slot) {
+            self.intake.inbound_live.publish(handle, &inbound_counters(entry));
         }
-        if let (Some(entry), Some(live)) =
-            (self.engine.outbound.at_mut(slot), self.outbound_live.get(slot))
-        {
+        if let Some(entry) = self.engine.outbound.at_mut(slot) {
             forget_mtu(entry, now_ms);
-            live.publish(&outbound_counters(entry, &live.counters(), now_ms));
+            let live = &self.intake.outbound_live;
+            let last = live.counters(handle);
+            live.publish(handle, &outbound_counters(entry, &last, now_ms));
         }
     }
 }
-
-/// A quoted packet may be this many packets old: what a second of line rate has sent.
-const RECENT_PACKETS: u32 = 1 << 20;
 
 fn forget_mtu(entry: &mut ReadyOutbound, now_ms: u64) {
     if entry.learned_ms.is_some_and(|at| now_ms.saturating_sub(at) > PATH_MTU_AGE_MS) {

@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// Version of every layout in this crate but the steering maps', which have their own.
-pub const LAYOUT_VERSION: u64 = 2;
+pub const LAYOUT_VERSION: u64 = 3;
 
 /// First word of the header; "xswan-sa" in ASCII.
 const MAGIC: u64 = u64::from_be_bytes(*b"xswan-sa");

@@ -12,7 +12,7 @@
 //! | `sa_in`, `sa_out`, config half | control | workers | [`inbound`], [`outbound`] |
 //! | `sa_in`, `sa_out`, live half | owning worker | both | [`live`] |
 //! | `policy` | control | workers | [`policy`] |
-//! | `doorbell` | control | dataplane's main thread | [`ring`] |
+//! | `doorbell` | control, cleared by its reader | dataplane's main thread | [`doorbell`] |
 //! | `events` | each worker, its own ring | control | [`event`] |
 //! | `replay` | owning worker | nobody else | [`replay`] |
 //! | `steer_*` | control | XDP program | [`steering`] |
@@ -86,6 +86,7 @@
 //! section 2.4), NAT keepalives (RFC 3948 section 4) and inactivity time-outs.
 
 mod algorithm;
+pub mod doorbell;
 pub mod event;
 pub mod header;
 pub mod inbound;
@@ -101,15 +102,16 @@ pub mod policy;
 mod publish;
 mod record;
 pub mod replay;
-pub mod ring;
+mod ring;
 pub mod steering;
 mod sys;
 
 pub use algorithm::{Algorithm, Encap, KEY_MAX, Key, KeyLength, Lifetimes, Limit, Mode};
+pub use doorbell::{DoorbellReceiver, DoorbellSender, Ring};
 pub use event::{Direction, Event, EventReceiver, EventSender, TriggeringPacket};
 pub use header::{Geometry, LAYOUT_VERSION};
 pub use inbound::{InboundConfig, InboundFlags};
-pub use live::{InCounters, InLive, OutCounters, OutLive};
+pub use live::{InCounters, InLive, InLives, OutCounters, OutLive, OutLives};
 pub use lock::{InstanceLock, LockError, Role};
 pub use maps::{SharedMaps, SlotState};
 pub use open::OpenError;
@@ -118,7 +120,6 @@ pub use policy::{AddressRange, PolicyAction, PolicyRow, PortRange, Torn};
 pub use publish::PublishError;
 pub use record::Read;
 pub use replay::{ClaimError, ReplayWords, replay_words_for};
-pub use ring::{DoorbellReceiver, DoorbellSender, Ring};
 pub use steering::{SteerMaps, SteerPrefix};
 
 /// Counters of a record are at most this much behind the worker, in milliseconds: with 2^20

@@ -5,7 +5,9 @@
 //! likes. Restarted, it goes on from what it reads here.
 
 use crate::mapping::Mapping;
-use crate::record::CONFIG_WORDS;
+use crate::record::{CONFIG_WORDS, LIVE_WORDS};
+use crate::sys::Region;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const APPLIED: usize = 0;
@@ -55,32 +57,139 @@ pub struct OutCounters {
     pub path_mtu: u64,
 }
 
+/// One live half: the memory it lies in, and where. No larger than it must be, for every SA has one.
 #[derive(Clone, Debug)]
 struct Live {
-    mapping: Mapping,
-    slot: u32,
+    region: Arc<Region>,
+    first_word: u32,
 }
 
 impl Live {
     fn of(mapping: &Mapping, slot: u32) -> Option<Self> {
-        let live = Self { mapping: mapping.clone(), slot };
-        live.word(OTHER).is_some().then_some(live)
+        let record = mapping.place(slot)?;
+        let first_word = u32::try_from(record.start + CONFIG_WORDS).ok()?;
+        Some(Self { region: Arc::clone(mapping.region()), first_word })
     }
 
     #[inline]
-    fn word(&self, position: usize) -> Option<&AtomicU64> {
-        self.mapping.record(self.slot)?.get(CONFIG_WORDS + position)
+    fn words(&self) -> Words<'_> {
+        let first = self.first_word as usize;
+        Words(self.region.words().get(first..first + LIVE_WORDS).unwrap_or_default())
+    }
+}
+
+/// The words of one live half.
+#[derive(Clone, Copy)]
+struct Words<'a>(&'a [AtomicU64]);
+
+impl<'a> Words<'a> {
+    fn of(mapping: &'a Mapping, slot: u32) -> Option<Self> {
+        mapping.record(slot)?.get(CONFIG_WORDS..).map(Self)
     }
 
     #[inline]
-    fn load(&self, position: usize) -> u64 {
-        self.word(position).map_or(0, |word| word.load(Ordering::Acquire))
+    fn load(self, position: usize) -> u64 {
+        self.0.get(position).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     #[inline]
-    fn store(&self, position: usize, value: u64) {
-        if let Some(word) = self.word(position) {
+    fn store(self, position: usize, value: u64) {
+        if let Some(word) = self.0.get(position) {
             word.store(value, Ordering::Release);
+        }
+    }
+
+    fn in_counters(self) -> InCounters {
+        InCounters {
+            packets: self.load(PACKETS),
+            bytes: self.load(BYTES),
+            last_used_ms: self.load(LAST_USED),
+            auth_fail: self.load(AUTH_FAIL),
+            replay: self.load(REPLAY),
+            lost: self.load(LOST),
+            other: self.load(OTHER),
+        }
+    }
+
+    fn publish_in(self, counters: &InCounters) {
+        self.store(PACKETS, counters.packets);
+        self.store(BYTES, counters.bytes);
+        self.store(LAST_USED, counters.last_used_ms);
+        self.store(AUTH_FAIL, counters.auth_fail);
+        self.store(REPLAY, counters.replay);
+        self.store(LOST, counters.lost);
+        self.store(OTHER, counters.other);
+    }
+
+    fn out_counters(self) -> OutCounters {
+        OutCounters {
+            packets: self.load(PACKETS),
+            bytes: self.load(BYTES),
+            last_used_ms: self.load(LAST_USED),
+            drops: self.load(OUT_DROPS),
+            path_mtu: self.load(PATH_MTU),
+        }
+    }
+
+    fn publish_out(self, counters: &OutCounters) {
+        self.store(PACKETS, counters.packets);
+        self.store(BYTES, counters.bytes);
+        self.store(LAST_USED, counters.last_used_ms);
+        self.store(OUT_DROPS, counters.drops);
+        self.store(PATH_MTU, counters.path_mtu);
+    }
+}
+
+/// The live halves of all inbound SAs: what a worker needs of a million of them in one handle.
+#[derive(Clone, Debug)]
+pub struct InLives(Mapping);
+
+/// The live halves of all outbound SAs.
+#[derive(Clone, Debug)]
+pub struct OutLives(Mapping);
+
+impl InLives {
+    pub(crate) fn of(mapping: &Mapping) -> Self {
+        Self(mapping.clone())
+    }
+
+    /// Owner only: as [`InLive::acknowledge`]; nothing past the table.
+    pub fn acknowledge(&self, slot: u32, generation: u64) {
+        if let Some(words) = Words::of(&self.0, slot) {
+            words.store(APPLIED, generation);
+        }
+    }
+
+    /// Owner only: as [`InLive::publish`]; nothing past the table.
+    pub fn publish(&self, slot: u32, counters: &InCounters) {
+        if let Some(words) = Words::of(&self.0, slot) {
+            words.publish_in(counters);
+        }
+    }
+}
+
+impl OutLives {
+    pub(crate) fn of(mapping: &Mapping) -> Self {
+        Self(mapping.clone())
+    }
+
+    /// Owner only: as [`OutLive::acknowledge`]; nothing past the table.
+    pub fn acknowledge(&self, slot: u32, generation: u64) {
+        if let Some(words) = Words::of(&self.0, slot) {
+            words.store(APPLIED, generation);
+        }
+    }
+
+    /// As [`OutLive::counters`]; zeros past the table.
+    #[must_use]
+    pub fn counters(&self, slot: u32) -> OutCounters {
+        Words::of(&self.0, slot).map_or_else(OutCounters::default, Words::out_counters)
+    }
+
+    /// Owner only: as [`OutLive::publish`]; nothing past the table.
+    pub fn publish(&self, slot: u32, counters: &OutCounters) {
+        if let Some(words) = Words::of(&self.0, slot) {
+            words.publish_out(counters);
         }
     }
 }
@@ -101,38 +210,24 @@ impl InLive {
     /// The generation of the config half that the owner has taken in.
     #[must_use]
     pub fn applied_generation(&self) -> u64 {
-        self.0.load(APPLIED)
+        self.0.words().load(APPLIED)
     }
 
     /// Owner only: the record of this generation is in use, or, if it is empty, no longer is
     /// and will not be touched again.
     pub fn acknowledge(&self, generation: u64) {
-        self.0.store(APPLIED, generation);
+        self.0.words().store(APPLIED, generation);
     }
 
     /// The counters as last published; each is whole, together they may be a burst apart.
     #[must_use]
     pub fn counters(&self) -> InCounters {
-        InCounters {
-            packets: self.0.load(PACKETS),
-            bytes: self.0.load(BYTES),
-            last_used_ms: self.0.load(LAST_USED),
-            auth_fail: self.0.load(AUTH_FAIL),
-            replay: self.0.load(REPLAY),
-            lost: self.0.load(LOST),
-            other: self.0.load(OTHER),
-        }
+        self.0.words().in_counters()
     }
 
     /// Owner only: publishes the counters.
     pub fn publish(&self, counters: &InCounters) {
-        self.0.store(PACKETS, counters.packets);
-        self.0.store(BYTES, counters.bytes);
-        self.0.store(LAST_USED, counters.last_used_ms);
-        self.0.store(AUTH_FAIL, counters.auth_fail);
-        self.0.store(REPLAY, counters.replay);
-        self.0.store(LOST, counters.lost);
-        self.0.store(OTHER, counters.other);
+        self.0.words().publish_in(counters);
     }
 }
 
@@ -144,27 +239,27 @@ impl OutLive {
     /// The generation of the config half that the owner has taken in.
     #[must_use]
     pub fn applied_generation(&self) -> u64 {
-        self.0.load(APPLIED)
+        self.0.words().load(APPLIED)
     }
 
     /// Owner only: the record of this generation is in use, or, if it is empty, no longer is
     /// and will not be touched again.
     pub fn acknowledge(&self, generation: u64) {
-        self.0.store(APPLIED, generation);
+        self.0.words().store(APPLIED, generation);
     }
 
     /// The highest sequence number that may have been used. Who takes over the SA goes on
     /// above it.
     #[must_use]
     pub fn lease(&self) -> u64 {
-        self.0.load(LEASE)
+        self.0.words().load(LEASE)
     }
 
     /// Owner only: numbers up to `up_to` may be used from now on. In memory before this
     /// returns, in the order that a kill at any instant leaves intact. Never goes back.
     pub fn publish_lease(&self, up_to: u64) {
         if up_to > self.lease() {
-            self.0.store(LEASE, up_to);
+            self.0.words().store(LEASE, up_to);
             // No packet leaves before the lease that covers it is in the shared page.
             std::sync::atomic::fence(Ordering::SeqCst);
         }
@@ -173,21 +268,11 @@ impl OutLive {
     /// The counters as last published; each is whole, together they may be a burst apart.
     #[must_use]
     pub fn counters(&self) -> OutCounters {
-        OutCounters {
-            packets: self.0.load(PACKETS),
-            bytes: self.0.load(BYTES),
-            last_used_ms: self.0.load(LAST_USED),
-            drops: self.0.load(OUT_DROPS),
-            path_mtu: self.0.load(PATH_MTU),
-        }
+        self.0.words().out_counters()
     }
 
     /// Owner only: publishes the counters.
     pub fn publish(&self, counters: &OutCounters) {
-        self.0.store(PACKETS, counters.packets);
-        self.0.store(BYTES, counters.bytes);
-        self.0.store(LAST_USED, counters.last_used_ms);
-        self.0.store(OUT_DROPS, counters.drops);
-        self.0.store(PATH_MTU, counters.path_mtu);
+        self.0.words().publish_out(counters);
     }
 }

@@ -22,6 +22,13 @@ impl Mapping {
         self.region.words().get(start..)?.get(..self.record_words)
     }
 
+    /// Which words of the map one record is.
+    pub(crate) fn place(&self, index: u32) -> Option<std::ops::Range<usize>> {
+        let start = (index as usize).checked_mul(self.record_words)?;
+        let end = start.checked_add(self.record_words)?;
+        (end <= self.region.words().len()).then_some(start..end)
+    }
+
     /// All words of the map.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         self.region.words()

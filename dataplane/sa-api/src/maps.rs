@@ -1,9 +1,10 @@
 //! All maps together: opening or making them, and the record-level reads and writes.
 
+use crate::doorbell::{DoorbellReceiver, DoorbellSender};
 use crate::event::{EventReceiver, EventSender};
 use crate::header::{Geometry, Header};
 use crate::inbound::{InboundConfig, STATE_EMPTY, STATE_PRESENT, STATE_RETIRED, state_of};
-use crate::live::{InLive, OutLive};
+use crate::live::{InLive, InLives, OutLive, OutLives};
 use crate::mapping::Mapping;
 use crate::open::{
     Layout, OpenError, check_geometry, ensure_directory, fresh_header, layouts, open_header,
@@ -12,8 +13,7 @@ use crate::open::{
 use crate::outbound::OutboundConfig;
 use crate::policy::{self, PolicyRow, Torn};
 use crate::record::{Body, CONFIG_WORDS, ConfigHalf, Read};
-use crate::replay::{ClaimError, Claims, ReplayWords};
-use crate::ring::{DoorbellReceiver, DoorbellSender};
+use crate::replay::{Arena, ClaimError, ReplayWords};
 use crate::steering::SteerMaps;
 use crate::sys::{MMAPABLE, MapShape, MapType, Region};
 use std::os::fd::AsFd as _;
@@ -47,7 +47,7 @@ pub struct SharedMaps {
     doorbell: Mapping,
     events: Mapping,
     pub(crate) replay: Mapping,
-    claims: Arc<Claims>,
+    arena: Arc<Arena>,
     steering: Option<Arc<SteerMaps>>,
 }
 
@@ -115,6 +115,7 @@ impl SharedMaps {
         steering: Option<Arc<SteerMaps>>,
     ) -> Result<Self, OpenError> {
         let [sa_in, sa_out, policy, doorbell, events, replay] = layouts(&header.geometry);
+        let replay = map(replay)?;
         Ok(Self {
             header,
             sa_in: map(sa_in)?,
@@ -122,8 +123,8 @@ impl SharedMaps {
             policy: map(policy)?,
             doorbell: map(doorbell)?,
             events: map(events)?,
-            replay: map(replay)?,
-            claims: Arc::default(),
+            arena: Arc::new(Arena::new(Arc::clone(replay.region()))),
+            replay,
             steering,
         })
     }
@@ -170,6 +171,18 @@ impl SharedMaps {
         OutLive::of(&self.sa_out, slot)
     }
 
+    /// The live halves of all inbound records.
+    #[must_use]
+    pub fn inbound_lives(&self) -> InLives {
+        InLives::of(&self.sa_in)
+    }
+
+    /// The live halves of all outbound records.
+    #[must_use]
+    pub fn outbound_lives(&self) -> OutLives {
+        OutLives::of(&self.sa_out)
+    }
+
     /// Any reader: all policies of one edition in order, and its generation.
     ///
     /// # Errors
@@ -200,19 +213,19 @@ impl SharedMaps {
     /// # Errors
     /// [`ClaimError`] if the range is not in the arena or claimed already.
     pub fn claim_replay(&self, offset: u32, len: u32) -> Result<ReplayWords, ClaimError> {
-        ReplayWords::claim(self.replay.region(), &self.claims, offset, len)
+        ReplayWords::claim(&self.arena, offset, len)
     }
 
     /// Control's end of the doorbell.
     #[must_use]
     pub fn doorbell_sender(&self) -> Option<DoorbellSender> {
-        DoorbellSender::of(&self.doorbell)
+        DoorbellSender::of(&self.doorbell, self.header.geometry.sa_slots)
     }
 
     /// The dataplane main thread's end of the doorbell.
     #[must_use]
     pub fn doorbell_receiver(&self) -> Option<DoorbellReceiver> {
-        DoorbellReceiver::of(&self.doorbell)
+        DoorbellReceiver::of(&self.doorbell, self.header.geometry.sa_slots)
     }
 
     /// A worker's end of its events; `None` if there is no such worker.

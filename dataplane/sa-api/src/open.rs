@@ -1,6 +1,7 @@
 //! Opening the pinned maps, or making them: whoever comes first decides, atomically by the
 //! pin, and the others take what is there or refuse.
 
+use crate::doorbell::doorbell_words;
 use crate::header::{Geometry, HEADER_LEN, Header, LAYOUT_VERSION};
 use crate::policy::ROW_WORDS;
 use crate::record::RECORD_WORDS;
@@ -192,7 +193,7 @@ pub(crate) fn layouts(geometry: &Geometry) -> [Layout; 6] {
         ("sa_in", RECORD_WORDS, geometry.sa_slots),
         ("sa_out", RECORD_WORDS, geometry.sa_slots),
         ("policy", ROW_WORDS, geometry.policies.saturating_add(1)),
-        ("doorbell", RING_WORDS, 1),
+        ("doorbell", doorbell_words(geometry.sa_slots), 1),
         ("events", RING_WORDS, geometry.workers),
         ("replay", 1, geometry.replay_words),
     ]

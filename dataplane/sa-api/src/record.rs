@@ -13,7 +13,7 @@ use zeroize::Zeroize as _;
 /// Words of the config half, the generation among them.
 pub(crate) const CONFIG_WORDS: usize = 32;
 /// Words of the live half.
-pub(crate) const LIVE_WORDS: usize = 16;
+pub(crate) const LIVE_WORDS: usize = 8;
 /// Words of an SA record.
 pub(crate) const RECORD_WORDS: usize = CONFIG_WORDS + LIVE_WORDS;
 /// Words of the body: all of the config half but generation and identity.
@@ -30,7 +30,7 @@ const BODY: usize = 2;
 // Both halves on cache lines of their own.
 const _: () = assert!((CONFIG_WORDS * 8).is_multiple_of(64));
 const _: () = assert!((LIVE_WORDS * 8).is_multiple_of(64));
-const _: () = assert!(RECORD_WORDS * 8 == 384);
+const _: () = assert!(RECORD_WORDS * 8 == 320);
 
 /// The words of a body.
 pub(crate) type Body = [u64; BODY_WORDS];

@@ -24,7 +24,7 @@ pub const fn replay_words_for(window: u32) -> u32 {
 
 /// Ranges handed out in this process: first word → length.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(Mutex<BTreeMap<u32, u32>>);
+struct Claims(Mutex<BTreeMap<u32, u32>>);
 
 impl Claims {
     fn take(&self, offset: u32, len: u32) -> bool {
@@ -63,60 +63,73 @@ impl fmt::Display for ClaimError {
 
 impl std::error::Error for ClaimError {}
 
-/// Exclusive words of the arena; the range is free again on drop, its content stays.
+/// The memory and who has which part of it.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    region: Arc<Region>,
+    claims: Claims,
+}
+
+impl Arena {
+    pub(crate) fn new(region: Arc<Region>) -> Self {
+        Self { region, claims: Claims::default() }
+    }
+}
+
+/// Exclusive words of the arena; the range is free again on drop, its content stays. No larger
+/// than it must be, for every SA has one.
 #[derive(Debug)]
 pub struct ReplayWords {
-    words: NonNull<[u64]>,
+    words: NonNull<u64>,
     offset: u32,
-    claims: Arc<Claims>,
-    // Keeps the memory mapped.
-    _region: Arc<Region>,
+    len: u32,
+    /// Keeps the memory mapped.
+    arena: Arc<Arena>,
 }
 
 // SAFETY: the claim is exclusive and the memory belongs to no thread.
 unsafe impl Send for ReplayWords {}
 
 impl ReplayWords {
-    pub(crate) fn claim(
-        region: &Arc<Region>,
-        claims: &Arc<Claims>,
-        offset: u32,
-        len: u32,
-    ) -> Result<Self, ClaimError> {
+    pub(crate) fn claim(arena: &Arc<Arena>, offset: u32, len: u32) -> Result<Self, ClaimError> {
         let end = offset.checked_add(len).ok_or(ClaimError::OutOfRange)?;
-        if len == 0 || end as usize > region.words().len() {
+        if len == 0 || end as usize > arena.region.words().len() {
             return Err(ClaimError::OutOfRange);
         }
-        if !claims.take(offset, len) {
+        if !arena.claims.take(offset, len) {
             return Err(ClaimError::Taken);
         }
         // SAFETY: `claims` has just recorded the range as ours, so no other `ReplayWords` of
         // this process covers it, and the `Arc` beside it keeps the region mapped.
-        let words = unsafe { region.exclusive(offset as usize, len as usize) };
-        let words = words.ok_or(ClaimError::OutOfRange)?;
-        Ok(Self { words, offset, claims: Arc::clone(claims), _region: Arc::clone(region) })
+        let words = unsafe { arena.region.exclusive(offset as usize, len as usize) };
+        let words = words.ok_or(ClaimError::OutOfRange)?.cast();
+        Ok(Self { words, offset, len, arena: Arc::clone(arena) })
     }
 }
 
 impl AsRef<[u64]> for ReplayWords {
     #[inline(always)]
     fn as_ref(&self) -> &[u64] {
-        // SAFETY: valid for the life of the region we hold; exclusive by the claim.
-        unsafe { self.words.as_ref() }
+        let words = NonNull::slice_from_raw_parts(self.words, self.len as usize);
+        // SAFETY: `len` words from here are within the region we hold; exclusive by the claim.
+        unsafe { words.as_ref() }
     }
 }
 
 impl AsMut<[u64]> for ReplayWords {
     #[inline(always)]
     fn as_mut(&mut self) -> &mut [u64] {
-        // SAFETY: valid for the life of the region we hold; exclusive by the claim.
-        unsafe { self.words.as_mut() }
+        let mut words = NonNull::slice_from_raw_parts(self.words, self.len as usize);
+        // SAFETY: `len` words from here are within the region we hold; exclusive by the claim.
+        unsafe { words.as_mut() }
     }
 }
 
+const _: () = assert!(size_of::<ReplayWords>() == 24);
+
 impl Drop for ReplayWords {
     fn drop(&mut self) {
-        self.claims.give_back(self.offset);
+        self.arena.claims.give_back(self.offset);
     }
 }
 
@@ -139,8 +152,8 @@ mod tests {
     #[test]
     fn a_range_has_one_claimant() {
         let region = Arc::new(Region::anonymous(128).expect("memory"));
-        let claims = Arc::new(Claims::default());
-        let claim = |offset, len| ReplayWords::claim(&region, &claims, offset, len);
+        let arena = Arc::new(Arena::new(region));
+        let claim = |offset, len| ReplayWords::claim(&arena, offset, len);
         let mut first = claim(40, 40).expect("free");
         first.as_mut()[0] = 7;
         assert_eq!(claim(0, 41).err(), Some(ClaimError::Taken));

@@ -1,5 +1,4 @@
-//! Rings between the processes: control → dataplane (doorbell), worker → control
-//! ([`crate::event`]).
+//! Rings between the processes: worker → control ([`crate::event`]).
 //!
 //! One producer, one consumer. The indices lie in shared memory and are believed only as far
 //! as they make sense: a distance larger than the ring means that the other side is broken
@@ -125,75 +124,10 @@ impl SharedRing {
     }
 }
 
-/// What control says has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ring {
-    /// The inbound record of this slot.
-    Inbound(u32),
-    /// The outbound record of this slot.
-    Outbound(u32),
-    /// The policy table.
-    Policies,
-    /// Rings were lost: anything may have changed, look at everything.
-    Everything,
-}
-
-/// Control's end of the doorbell.
-#[derive(Clone, Debug)]
-pub struct DoorbellSender(SharedRing);
-
-/// The dataplane's end of the doorbell.
-#[derive(Debug)]
-pub struct DoorbellReceiver(SharedRing);
-
-const RING_INBOUND: u64 = 1;
-const RING_OUTBOUND: u64 = 2;
-const RING_POLICIES: u64 = 3;
-const RING_EVERYTHING: u64 = 4;
-
-impl DoorbellSender {
-    pub(crate) fn of(mapping: &Mapping) -> Option<Self> {
-        SharedRing::of(mapping, 0).map(Self)
-    }
-
-    /// Says what has changed, after it was published. If the ring is full the receiver is
-    /// told to look at everything.
-    pub fn ring(&self, ring: Ring) {
-        let entry = match ring {
-            Ring::Inbound(slot) => [RING_INBOUND, slot.into()],
-            Ring::Outbound(slot) => [RING_OUTBOUND, slot.into()],
-            Ring::Policies => [RING_POLICIES, 0],
-            Ring::Everything => [RING_EVERYTHING, 0],
-        };
-        let [kind, slot] = entry;
-        self.0.push([kind, slot, 0, 0, 0, 0, 0, 0]);
-    }
-}
-
-impl DoorbellReceiver {
-    pub(crate) fn of(mapping: &Mapping) -> Option<Self> {
-        SharedRing::of(mapping, 0).map(Self)
-    }
-
-    /// The next thing that changed, `None` if nothing has.
-    pub fn poll(&mut self) -> Option<Ring> {
-        match self.0.take() {
-            Taken::Nothing => None,
-            Taken::Lost => Some(Ring::Everything),
-            Taken::Entry([kind, slot, ..]) => Some(match (kind, u32::try_from(slot)) {
-                (RING_INBOUND, Ok(slot)) => Ring::Inbound(slot),
-                (RING_OUTBOUND, Ok(slot)) => Ring::Outbound(slot),
-                (RING_POLICIES, _) => Ring::Policies,
-                _ => Ring::Everything,
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EventReceiver;
+    use crate::event::{Event, EventReceiver, EventSender};
     use crate::sys::Region;
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -212,18 +146,18 @@ mod tests {
             for (word, value) in mapping.words()[ENTRIES..].iter().zip(words) {
                 word.store(value, Ordering::Relaxed);
             }
-            let sender = DoorbellSender::of(&mapping).expect("long enough");
-            let mut receiver = DoorbellReceiver::of(&mapping).expect("long enough");
-            sender.ring(Ring::Policies);
+            let mut sender = EventSender::of(&mapping, 0).expect("long enough");
+            let mut events = EventReceiver::of(&mapping, 0).expect("long enough");
+            let event = Event::Acquire { child: 5, packet: None };
+            sender.send(event);
             let mut polls = 0;
-            while receiver.poll().is_some() {
+            while events.poll().is_some() {
                 polls += 1;
                 prop_assert!(polls <= RING_ENTRIES + 3);
             }
-            sender.ring(Ring::Inbound(5));
-            prop_assert_eq!(receiver.poll(), Some(Ring::Inbound(5)));
-            prop_assert_eq!(receiver.poll(), None);
-            let mut events = EventReceiver::of(&mapping, 0).expect("long enough");
+            prop_assert!(sender.send(event));
+            prop_assert_eq!(events.poll(), Some(event));
+            prop_assert_eq!(events.poll(), None);
             mapping.words()[HEAD].store(head, Ordering::Relaxed);
             let mut polls = 0;
             while events.poll().is_some() {

@@ -195,7 +195,7 @@ fn keys_are_not_printed() {
 }
 
 #[test]
-fn the_doorbell_says_everything_when_it_overflows() {
+fn the_doorbell_is_never_full() {
     let maps = maps();
     let sender = maps.doorbell_sender().expect("there");
     let mut receiver = maps.doorbell_receiver().expect("there");
@@ -204,11 +204,11 @@ fn the_doorbell_says_everything_when_it_overflows() {
     sender.ring(Ring::Policies);
     let got: Vec<_> = std::iter::from_fn(|| receiver.poll()).collect();
     assert_eq!(got, [Ring::Inbound(1), Ring::Outbound(2), Ring::Policies]);
-    for slot in 0..1025 {
-        sender.ring(Ring::Inbound(slot));
+    for ring in 0..5000 {
+        sender.ring(Ring::Inbound(ring % 8));
     }
-    assert_eq!(receiver.poll(), Some(Ring::Everything));
-    assert_eq!(std::iter::from_fn(|| receiver.poll()).count(), 1024);
+    let got: Vec<_> = std::iter::from_fn(|| receiver.poll()).collect();
+    assert_eq!(got, (0..8).map(Ring::Inbound).collect::<Vec<_>>(), "each record once");
     // A receiver that is new goes on where the last one was.
     sender.ring(Ring::Inbound(7));
     let mut restarted = maps.doorbell_receiver().expect("there");
