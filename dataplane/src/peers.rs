@@ -42,6 +42,9 @@ impl Peers {
     pub fn set(&mut self, slot: u32, peer: Option<(IpAddr, u32)>) {
         self.clear(slot);
         let Some((address, spi)) = peer else { return };
+        if slot as usize >= self.of_slot.len() {
+            return;
+        }
         let place = self.enter(address);
         if let Some(of) = self.of_slot.get_mut(slot as usize) {
             *of = (place, spi);

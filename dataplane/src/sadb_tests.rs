@@ -234,7 +234,7 @@ fn a_moved_peer_is_an_update_of_the_same_sas() {
         let inbound_generation = rig.maps.publish_inbound(3, &new).unwrap();
         rig.doorbell.ring(Ring::Inbound(3));
         rig.sadb.poll();
-        assert_eq!(rig.obey(), ["put out 0 true", "put in 3 true"]);
+        assert_eq!(rig.obey(), ["put in 3 true", "put out 0 true"]);
         assert!(rig.maps.outbound_applied(0, generation));
         assert!(rig.maps.inbound_applied(3, inbound_generation));
     }
@@ -271,3 +271,6 @@ fn a_recycled_slot_is_safe_as_soon_as_the_worker_let_go() {
         rig.sadb.poll();
     }
 }
+
+#[path = "scale_tests.rs"]
+mod scale;
