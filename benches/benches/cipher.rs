@@ -1,9 +1,11 @@
-//! Seal and open of one packet with each back-end: what is left when all else is free.
+//! The cipher alone with each back-end: a packet's seal and open when all else is free, one SA and
+//! 1024 in turn.
 #![expect(clippy::unwrap_used, reason = "without its set-up there is nothing to measure")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use xswan_aead::{Algorithm, Backend, Key};
+use xswan_aead::Backend;
+use xswan_aead::{Algorithm, Form, Key, KeyError};
 use xswan_benches::measure::{self, cycles_per_packet, ticks};
 use xswan_esp::decap;
 use xswan_esp::encap;
@@ -15,57 +17,110 @@ use xswan_testkit::packet::Ipv4;
 use xswan_wire::layers::Addresses;
 
 const ADDRESSES: Addresses = Addresses::V4 { source: [192, 0, 2, 1], destination: [192, 0, 2, 2] };
+/// Packets a step: each key of the larger set comes round in sixteen steps.
+const STEP: usize = 64;
 
-fn key(backend: Backend, algorithm: Algorithm) -> Key {
-    Key::new(backend, algorithm, &[7; 32][..algorithm.key_len()]).unwrap()
+/// Who ciphers: a back-end, or one form of our own.
+#[derive(Clone, Copy)]
+enum By {
+    Backend(Backend),
+    Form(Form),
+}
+
+impl By {
+    fn all() -> Vec<Self> {
+        let forms = Form::ALL.into_iter().filter(|form| form.is_usable()).map(Self::Form);
+        forms.chain([Self::Backend(Backend::AwsLc), Self::Backend(Backend::RustCrypto)]).collect()
+    }
+
+    fn key(self, algorithm: Algorithm, slot: usize) -> Result<Key, KeyError> {
+        let mut octets = [7; 32];
+        octets[..8].copy_from_slice(&(slot as u64).to_be_bytes());
+        let key = &octets[..algorithm.key_len()];
+        match self {
+            Self::Backend(backend) => Key::new(backend, algorithm, key),
+            Self::Form(form) => Key::in_form(form, algorithm, key),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Backend(backend) => backend.name(),
+            Self::Form(form) => form.name(),
+        }
+    }
 }
 
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cipher");
     group.throughput(Throughput::Elements(1));
-    for (backend, algorithm, len) in cases() {
+    for (by, algorithm, len, keys) in cases() {
         let inner =
             Ipv4::new([10, 1, 0, 1].into(), [10, 2, 0, 1].into(), 59).packet(&vec![0x5a; len - 20]);
         let config = OutboundConfig::tunnel(0x1001, [1; 4], ADDRESSES);
+        let keys: Vec<Key> = (0..keys).map(|slot| by.key(algorithm, slot).unwrap()).collect();
         let space = SequenceSpace::new(false, u64::MAX, Unleased);
-        let mut out = OutboundSa::new(&config, key(backend, algorithm), space, 0).unwrap();
+        let mut out = OutboundSa::new(&config, &keys[0], space, 0).unwrap();
         let config = InboundConfig::tunnel(0x1001, [1; 4], ADDRESSES);
         let window = ReplayWindow::new(0, false, vec![0; words_for(0)]).unwrap();
-        let into = InboundSa::new(&config, key(backend, algorithm), window, 0).unwrap();
+        let into = InboundSa::new(&config, &keys[0], window, 0).unwrap();
 
         let mut sealed = vec![0; len + 100];
         let job = encap::prepare(&mut out, &inner, u16::MAX, 0, &mut sealed).unwrap();
         let trailer = sealed.clone();
-        let mut seal = || encap::seal(out.cipher(), &job, black_box(&inner), &mut sealed).unwrap();
-        let name = |what| format!("{what}/{}/{}/{len}", backend.name(), algorithm.name());
-        cycles_per_packet(&format!("cipher/{}", name("seal")), 64, || {
-            ticks(|| (0..64).for_each(|_| _ = black_box(seal())))
+        let mut turn = (0..keys.len()).cycle();
+        let mut seal = || {
+            let key = &keys[turn.next().unwrap_or(0)];
+            encap::seal(key, &job, black_box(&inner), &mut sealed).unwrap()
+        };
+        let name =
+            |what| format!("{what}/{}/{}/{} SAs/{len}", by.name(), algorithm.name(), keys.len());
+        cycles_per_packet(&format!("cipher/{}", name("seal")), STEP as u64, || {
+            ticks(|| (0..STEP).for_each(|_| _ = black_box(seal())))
         });
         group.bench_function(name("seal"), |bencher| bencher.iter(&mut seal));
 
-        sealed.copy_from_slice(&trailer);
-        let total = encap::seal(out.cipher(), &job, &inner, &mut sealed).unwrap();
-        let packet = &sealed[..total];
-        let outer = Outer::parse(packet).unwrap();
-        let job = decap::prepare(&into, &outer, packet, 0).unwrap();
+        // One packet for each key, as many as a step has.
+        let packets: Vec<Vec<u8>> = keys
+            .iter()
+            .map(|key| {
+                let mut packet = trailer.clone();
+                let total = encap::seal(key, &job, &inner, &mut packet).unwrap();
+                packet.truncate(total);
+                packet
+            })
+            .collect();
+        let outer = Outer::parse(&packets[0]).unwrap();
+        let job = decap::prepare(&into, &outer, &packets[0], 0).unwrap();
         let mut plain = vec![0; job.out_len()];
-        let mut open = || decap::open(into.cipher(), &job, black_box(packet), &mut plain).unwrap();
-        cycles_per_packet(&format!("cipher/{}", name("open")), 64, || {
-            ticks(|| (0..64).for_each(|_| _ = black_box(open())))
+        let mut turn = (0..keys.len()).cycle();
+        let mut open = || {
+            let at = turn.next().unwrap_or(0);
+            decap::open(&keys[at], &job, black_box(&packets[at]), &mut plain).unwrap()
+        };
+        cycles_per_packet(&format!("cipher/{}", name("open")), STEP as u64, || {
+            ticks(|| (0..STEP).for_each(|_| _ = black_box(open())))
         });
         group.bench_function(name("open"), |bencher| bencher.iter(&mut open));
     }
     group.finish();
 }
 
-fn cases() -> Vec<(Backend, Algorithm, usize)> {
+fn cases() -> Vec<(By, Algorithm, usize, usize)> {
     let mut cases = Vec::new();
-    for backend in Backend::ALL {
-        for len in [64, 512, 1408] {
-            cases.push((backend, Algorithm::Aes128Gcm16, len));
+    for len in [64, 128, 256, 512, 1408, 8960] {
+        for by in By::all() {
+            cases.push((by, Algorithm::Aes128Gcm16, len, 1));
         }
-        cases.push((backend, Algorithm::Aes256Gcm16, 1408));
-        cases.push((backend, Algorithm::ChaCha20Poly1305, 1408));
+    }
+    for by in By::all() {
+        for len in [64, 1408] {
+            cases.push((by, Algorithm::Aes256Gcm16, len, 1));
+            cases.push((by, Algorithm::Aes128Gcm16, len, 1024));
+        }
+    }
+    for backend in [Backend::AwsLc, Backend::RustCrypto] {
+        cases.push((By::Backend(backend), Algorithm::ChaCha20Poly1305, 1408, 1));
     }
     cases
 }

@@ -19,7 +19,7 @@ pub fn status(
     let detail = format!(
         "process {}, {inbound} inbound and {outbound} outbound SAs, {}",
         std::process::id(),
-        running.backend.name()
+        running.backend.description()
     );
     let mut components = vec![line("dataplane".to_owned(), true, detail)];
     for (worker, (&alive, core)) in alive.iter().zip(&running.topology.worker_cores).enumerate() {

@@ -110,7 +110,7 @@ fn announce(running: &Running) {
     for warning in running.topology.warnings() {
         tracing::warn!("{warning}");
     }
-    tracing::info!(aead = running.backend.name(), "ready");
+    tracing::info!(aead = running.backend.description(), "ready");
 }
 
 /// Whether control has been here.

@@ -293,8 +293,13 @@ fn fill_socket_map(
 
 fn backend(config: &Config) -> Backend {
     match config.dataplane.aead {
-        // Measured: its assembly is ahead at every size but the smallest.
-        AeadBackend::Auto | AeadBackend::AwsLc => Backend::AwsLc,
+        AeadBackend::Auto => Backend::fastest(),
+        AeadBackend::Native if Backend::Native.is_usable() => Backend::Native,
+        AeadBackend::Native => {
+            tracing::warn!("aead = \"native\" asks for instructions this processor has not");
+            Backend::fastest()
+        }
+        AeadBackend::AwsLc => Backend::AwsLc,
         AeadBackend::RustCrypto => Backend::RustCrypto,
     }
 }

@@ -10,7 +10,6 @@ impl Cipher {
         None
     }
 
-    #[cfg(test)]
     pub(crate) fn with_form(_: Form, _: Algorithm, _: &[u8]) -> Option<Self> {
         None
     }

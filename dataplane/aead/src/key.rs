@@ -350,11 +350,29 @@ impl Key {
         }
     }
 
-    /// As [`Key::schedule`], in a form of our own kernel that is not the chosen one.
-    #[cfg(test)]
-    pub(crate) fn in_form(form: Form, algorithm: Algorithm, key: &[u8]) -> Option<Self> {
-        let cipher = Cipher::Native(native::Cipher::with_form(form, algorithm, key)?);
-        Some(Self { algorithm, backend: Backend::Native, cipher })
+    /// Schedules an AES-GCM key for a form of our own kernel that need not be the chosen one: to
+    /// compare them.
+    ///
+    /// # Errors
+    /// As [`Key::new`]; [`KeyError::Refused`] if this processor has not the form, or the algorithm
+    /// is not AES-GCM.
+    pub fn in_form(form: Form, algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
+        let expected = algorithm.key_len();
+        if key.len() != expected {
+            return Err(KeyError::Length { algorithm, expected, actual: key.len() });
+        }
+        refuse_zero(algorithm, key)?;
+        Self::schedule_in_form(form, algorithm, key)
+    }
+
+    /// As [`Key::in_form`] for keys that may be zero.
+    pub(crate) fn schedule_in_form(
+        form: Form,
+        algorithm: Algorithm,
+        key: &[u8],
+    ) -> Result<Self, KeyError> {
+        let cipher = native::Cipher::with_form(form, algorithm, key).ok_or(KeyError::Refused)?;
+        Ok(Self { algorithm, backend: Backend::Native, cipher: Cipher::Native(cipher) })
     }
 
     /// Seals with any nonce and any additional data: for published vectors.

@@ -51,9 +51,15 @@ impl Cipher {
             (Form::AesNi, Algorithm::Aes128Gcm16) => (aes_ni::seal::<10>, aes_ni::open::<10>),
             (Form::AesNi, Algorithm::Aes192Gcm16) => (aes_ni::seal::<12>, aes_ni::open::<12>),
             (Form::AesNi, Algorithm::Aes256Gcm16) => (aes_ni::seal::<14>, aes_ni::open::<14>),
-            (Form::Vaes512, Algorithm::Aes128Gcm16) => (vaes_512::seal::<10>, vaes_512::open::<10>),
-            (Form::Vaes512, Algorithm::Aes192Gcm16) => (vaes_512::seal::<12>, vaes_512::open::<12>),
-            (Form::Vaes512, Algorithm::Aes256Gcm16) => (vaes_512::seal::<14>, vaes_512::open::<14>),
+            (Form::Vaes512, Algorithm::Aes128Gcm16) => {
+                (vaes_512::seal::<10, 4>, vaes_512::open::<10, 4>)
+            }
+            (Form::Vaes512, Algorithm::Aes192Gcm16) => {
+                (vaes_512::seal::<12, 3>, vaes_512::open::<12, 3>)
+            }
+            (Form::Vaes512, Algorithm::Aes256Gcm16) => {
+                (vaes_512::seal::<14, 3>, vaes_512::open::<14, 3>)
+            }
             (_, Algorithm::ChaCha20Poly1305 | Algorithm::AesCbcHmac { .. }) => return None,
         };
         // SAFETY: `is_usable` has found the AES, PCLMULQDQ and AVX instructions.

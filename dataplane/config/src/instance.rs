@@ -54,6 +54,8 @@ pub enum AeadBackend {
     RustCrypto,
     /// AWS-LC.
     AwsLc,
+    /// Our own AES-GCM, on processors that have the instructions.
+    Native,
 }
 
 /// `fragment`: packets too large for the tunnel that may be fragmented.
@@ -268,6 +270,7 @@ pub(crate) fn read_dataplane(section: Section<'_>) -> Result<Dataplane, ConfigEr
         ("auto", AeadBackend::Auto),
         ("rustcrypto", AeadBackend::RustCrypto),
         ("aws-lc", AeadBackend::AwsLc),
+        ("native", AeadBackend::Native),
     ];
     let fragment = [("before", Fragmentation::Before), ("off", Fragmentation::Off)];
     let dataplane = Dataplane {

@@ -1,8 +1,9 @@
 //! The kernel in 512-bit lanes: VAES and VPCLMULQDQ with AVX-512, four blocks a lane.
 //!
-//! Groups of eight blocks come first and what is left over last: masked loads and stores take any
+//! Groups of `G` lanes come first and what is left over last: masked loads and stores take any
 //! number of octets, so that one piece of code does for all short ends. `R` is the number of
-//! rounds. Nothing is interleaved by hand: a group is so few instructions that the processor has
+//! rounds. Each group's hash waits for that of the group before, so `G` is as large as the record
+//! has powers for: 4 lanes with 10 rounds, 3 with more. Nothing is interleaved by hand: a group is so few instructions that the processor has
 //! several of them under way at once.
 
 use core::arch::x86_64::{
@@ -16,13 +17,11 @@ use core::mem::transmute;
 
 use super::aes_ni::{MAX_TEXT_LEN, first_counter, turned};
 use super::block::{load, reversed, store};
-use super::hash::{Known, Sum};
+use super::hash::{Known, Sum, multiply};
 use super::schedule::Record;
 
 /// Octets of a lane.
 const LANE: usize = 64;
-/// Octets of a group: two lanes.
-const GROUP: usize = 2 * LANE;
 
 /// Ones for the first `len` octets of a lane; all if there are more.
 #[inline(always)]
@@ -189,11 +188,14 @@ impl<'a> Pass<'a> {
     /// Adds a whole group to the hash.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx,vpclmulqdq,pclmulqdq")]
-    fn hash(&mut self, text: [__m512i; 2]) {
-        let front = Sums::products(reversed_lane(text[0]), powers(self.record, 8));
-        let sums = front.and(Sums::products(reversed_lane(text[1]), powers(self.record, 4)));
+    fn hash<const G: usize>(&mut self, text: [__m512i; G]) {
+        let mut sums = Sums::products(reversed_lane(text[0]), powers(self.record, 4 * G));
+        for at in 1..G {
+            let power = powers(self.record, 4 * (G - at));
+            sums = sums.and(Sums::products(reversed_lane(text[at]), power));
+        }
         // The only step that waits for the group before.
-        let before = Sum::product(self.hash, self.record.power(8 + self.due));
+        let before = Sum::product(self.hash, self.record.power(4 * G + self.due));
         self.hash = sums.onto(before).reduce();
         self.due = 0;
     }
@@ -202,6 +204,11 @@ impl<'a> Pass<'a> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx,vpclmulqdq,pclmulqdq")]
     fn finish<const V: usize>(&mut self, known: &Known, text: [__m512i; V], len: usize) {
+        if V > 2 && self.due == 1 {
+            // So many blocks and two would need a power more than the record has.
+            self.hash = multiply(self.hash, self.record.power(1));
+            self.due = 0;
+        }
         let blocks = len.div_ceil(16);
         let mut sum = Sum::product(known.lengths, self.record.power(1));
         sum.add(self.hash, self.record.power(blocks + 1 + self.due));
@@ -234,6 +241,9 @@ fn from_lane(octets: &[u8], at: usize) -> &[u8] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn joined(src: &[u8], room: &[u8]) -> __m512i {
+    if let Some(whole) = src.first_chunk::<LANE>() {
+        return load_lane(whole);
+    }
     let trailer = front(room.len()) & !front(src.len());
     // SAFETY: octets that the mask leaves out are not read; the others are the slice's.
     let trailer = unsafe { _mm512_maskz_loadu_epi8(trailer, room.as_ptr().cast()) };
@@ -242,7 +252,7 @@ fn joined(src: &[u8], room: &[u8]) -> __m512i {
 
 /// Seals.
 #[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
-pub(super) fn seal<const R: usize>(
+pub(super) fn seal<const R: usize, const G: usize>(
     record: &Record,
     nonce: &[u8; 12],
     aad: &[u8],
@@ -257,22 +267,34 @@ pub(super) fn seal<const R: usize>(
     let counter = first_counter(nonce);
     let mask = tag_mask::<R>(record, counter);
     let mut pass = Pass::new(record, &known, counter);
-    let (groups, end) = text.as_chunks_mut::<GROUP>();
+    let whole = text.len() - text.len() % (LANE * G);
+    let (front, end) = text.split_at_mut_checked(whole)?;
     let mut from = src;
-    for group in groups {
-        let (halves, _) = group.as_chunks_mut::<LANE>();
-        let [first, second] = halves else { return None };
-        let lanes = [joined(from, first), joined(from_lane(from, 1), second)];
-        let lanes = pass.cipher::<R, 2>(lanes);
-        store_lane(first, lanes[0]);
-        store_lane(second, lanes[1]);
-        pass.hash(lanes);
-        from = from.get(GROUP..).unwrap_or_default();
+    let mut before: Option<[__m512i; G]> = None;
+    for group in front.as_chunks_mut::<LANE>().0.as_chunks_mut::<G>().0 {
+        let mut lanes = [_mm512_setzero_si512(); G];
+        for at in 0..G {
+            lanes[at] = joined(from_lane(from, at), &group[at]);
+        }
+        lanes = pass.cipher::<R, G>(lanes);
+        for at in 0..G {
+            store_lane(&mut group[at], lanes[at]);
+        }
+        // A group's hash has its text at once, while the next one is still ciphered.
+        if let Some(before) = before.replace(lanes) {
+            pass.hash::<G>(before);
+        }
+        from = from_lane(from, G);
     }
-    match end.len() {
+    if let Some(before) = before {
+        pass.hash::<G>(before);
+    }
+    match end.len().div_ceil(LANE) {
         0 => pass.finish::<0>(&known, [], 0),
-        1..=LANE => seal_end::<R, 1>(&mut pass, &known, from, end),
-        _ => seal_end::<R, 2>(&mut pass, &known, from, end),
+        1 => seal_end::<R, 1>(&mut pass, &known, from, end),
+        2 => seal_end::<R, 2>(&mut pass, &known, from, end),
+        3 => seal_end::<R, 3>(&mut pass, &known, from, end),
+        _ => seal_end::<R, 4>(&mut pass, &known, from, end),
     }
     store(tag, _mm_xor_si128(mask, reversed(pass.hash)));
     Some(())
@@ -302,7 +324,7 @@ fn seal_end<const R: usize, const V: usize>(
 
 /// Opens; on a wrong tag `dst` is wiped.
 #[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
-pub(super) fn open<const R: usize>(
+pub(super) fn open<const R: usize, const G: usize>(
     record: &Record,
     nonce: &[u8; 12],
     aad: &[u8],
@@ -317,22 +339,27 @@ pub(super) fn open<const R: usize>(
     let counter = first_counter(nonce);
     let mask = tag_mask::<R>(record, counter);
     let mut pass = Pass::new(record, &known, counter);
-    let (groups, end) = text.as_chunks::<GROUP>();
-    let (rooms, room) = dst.as_chunks_mut::<GROUP>();
-    for (group, out) in groups.iter().zip(rooms) {
-        let (halves, _) = group.as_chunks::<LANE>();
-        let (outs, _) = out.as_chunks_mut::<LANE>();
-        let ([a, b], [c, d]) = (halves, outs) else { return None };
-        let lanes = [load_lane(a), load_lane(b)];
-        let plain = pass.cipher::<R, 2>(lanes);
-        pass.hash(lanes);
-        store_lane(c, plain[0]);
-        store_lane(d, plain[1]);
+    let whole = text.len() - text.len() % (LANE * G);
+    let (front, end) = text.split_at_checked(whole)?;
+    let (rooms, room) = dst.split_at_mut_checked(whole)?;
+    let groups = front.as_chunks::<LANE>().0.as_chunks::<G>().0;
+    for (group, out) in groups.iter().zip(rooms.as_chunks_mut::<LANE>().0.as_chunks_mut::<G>().0) {
+        let mut lanes = [_mm512_setzero_si512(); G];
+        for at in 0..G {
+            lanes[at] = load_lane(&group[at]);
+        }
+        let plain = pass.cipher::<R, G>(lanes);
+        pass.hash::<G>(lanes);
+        for at in 0..G {
+            store_lane(&mut out[at], plain[at]);
+        }
     }
-    match end.len() {
+    match end.len().div_ceil(LANE) {
         0 => pass.finish::<0>(&known, [], 0),
-        1..=LANE => open_end::<R, 1>(&mut pass, &known, end, room),
-        _ => open_end::<R, 2>(&mut pass, &known, end, room),
+        1 => open_end::<R, 1>(&mut pass, &known, end, room),
+        2 => open_end::<R, 2>(&mut pass, &known, end, room),
+        3 => open_end::<R, 3>(&mut pass, &known, end, room),
+        _ => open_end::<R, 4>(&mut pass, &known, end, room),
     }
     let difference = _mm_xor_si128(_mm_xor_si128(mask, reversed(pass.hash)), load(tag));
     if _mm_testz_si128(difference, difference) == 0 {
