@@ -430,6 +430,13 @@ impl Key {
 
 impl Aead for Key {
     #[inline]
+    fn prefetch(&self) {
+        if let Cipher::Native(cipher) = &self.cipher {
+            cipher.prefetch();
+        }
+    }
+
+    #[inline]
     fn shape(&self) -> Shape {
         match &self.cipher {
             Cipher::Native(_) | Cipher::RustCrypto(_) | Cipher::AwsLc(_) => Shape::AEAD,

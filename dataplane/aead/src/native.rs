@@ -9,7 +9,7 @@
 //! no branch and no address depends on a key, a text or a hash, and that a refused packet leaves
 //! only zeros. The unsafe operations are loads, stores, empty assembly, and the step from code that
 //! runs anywhere into code that needs the detected features.
-#![allow(unsafe_code, reason = "vector loads and stores, and instructions that were detected")]
+#![expect(unsafe_code, reason = "vector loads and stores, and instructions that were detected")]
 
 mod aes_ni;
 mod block;
@@ -70,6 +70,12 @@ impl Cipher {
     /// The form it was made for.
     pub(crate) const fn form(&self) -> Form {
         self.form
+    }
+
+    /// Asks for the key to come into the cache.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        self.record.prefetch();
     }
 
     /// Seals `src` and the trailer that lies behind its place in `dst`, before the tag's.

@@ -1,6 +1,10 @@
 //! The kernel in 128-bit lanes: AES-NI and PCLMULQDQ in their three-operand (VEX) forms.
 //!
 //! `R` is the number of rounds: 10, 12 or 14.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "lanes, texts and powers are counted by the same number"
+)]
 
 use core::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_and_si128,

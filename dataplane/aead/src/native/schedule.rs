@@ -1,8 +1,8 @@
 //! Round keys (FIPS 197 section 5.2) and powers of the hash key, in one record of 448 octets.
 
 use core::arch::x86_64::{
-    __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128, _mm_extract_epi32,
-    _mm_set_epi64x, _mm_set1_epi32, _mm_setzero_si128,
+    __m128i, _MM_HINT_T0, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128,
+    _mm_extract_epi32, _mm_prefetch, _mm_set_epi64x, _mm_set1_epi32, _mm_setzero_si128,
 };
 
 use zeroize::{Zeroize, Zeroizing};
@@ -64,10 +64,20 @@ impl Record {
         let key = u128::from_be_bytes(*octets);
         // All ones if the highest coefficient falls out: no branch on it.
         let carry = 0_u128.wrapping_sub(key >> 127);
-        let shifted = key << 1 ^ carry & 0xc200_0000_0000_0000_0000_0000_0000_0001;
+        let shifted = (key << 1) ^ (carry & 0xc200_0000_0000_0000_0000_0000_0000_0001);
         *octets = shifted.to_le_bytes();
         let block: &Block = &octets;
         Some(load(block))
+    }
+
+    /// Asks for all of it to come into the cache.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        for line in self.slots.as_chunks::<4>().0 {
+            let line = core::ptr::from_ref(line).cast();
+            // SAFETY: a hint, whatever the address; SSE is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
+        }
     }
 
     /// The key of a round.
@@ -107,7 +117,7 @@ fn expand(key: &[u8]) -> Option<Zeroizing<[u32; WORDS]>> {
         if at % key_words == 0 {
             word = substitute(word).rotate_right(8) ^ constant;
             // Doubling in the field of 256 elements; the tenth is the first to wrap.
-            constant = constant << 1 ^ (constant >> 7) * 0x11b;
+            constant = (constant << 1) ^ ((constant >> 7) * 0x11b);
         } else if key_words == 8 && at % 8 == 4 {
             word = substitute(word);
         }

@@ -5,6 +5,10 @@
 //! rounds. Each group's hash waits for that of the group before, so `G` is as large as the record
 //! has powers for: 4 lanes with 10 rounds, 3 with more. Nothing is interleaved by hand: a group is so few instructions that the processor has
 //! several of them under way at once.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "lanes, texts and powers are counted by the same number"
+)]
 
 use core::arch::x86_64::{
     __m128i, __m512i, __mmask64, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_set_epi8,
