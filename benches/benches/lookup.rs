@@ -63,7 +63,7 @@ fn sa_lookup(criterion: &mut Criterion) {
 fn policy(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("policy");
     group.throughput(Throughput::Elements(1));
-    for count in [1_u32, 16, 1024, 16_384] {
+    for count in [10_u32, 1000, 100_000] {
         let near = AddressRange::v4_prefix([10, 1, 0, 0], 16);
         let far = |row: u32| (0x0a02_0000 + row).to_be_bytes();
         let rows = (0..count).map(|row| Policy {

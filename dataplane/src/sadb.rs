@@ -86,8 +86,9 @@ pub struct Sadb {
     outbound: Vec<Slot>,
     /// Outbound peers, for "packet too big".
     peers: Peers,
-    /// Records to be looked at again: being written when they were read, or for a worker whose
-    /// ring was full.
+    /// Records that were being written when they were read. Their writer may be dead.
+    torn: BTreeSet<(Table, u32)>,
+    /// Records for a worker whose ring was full.
     later: BTreeSet<(Table, u32)>,
     /// The last of them that was looked at.
     later_at: Option<(Table, u32)>,
@@ -122,6 +123,7 @@ impl Sadb {
             inbound: vec![Slot::Empty; slots],
             outbound: vec![Slot::Empty; slots],
             peers: Peers::new(slots),
+            torn: BTreeSet::new(),
             later: BTreeSet::new(),
             later_at: None,
             leaving: BTreeSet::new(),
@@ -157,7 +159,7 @@ impl Sadb {
         self.scan_at.is_some()
     }
 
-    /// Whether everything that was in the maps has been given to the workers.
+    /// Whether all that was whole in the maps has been given to the workers.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.scan_at.is_none() && self.later.is_empty()
@@ -201,6 +203,9 @@ impl Sadb {
         let next = self.later.range((after, Bound::Unbounded)).take(LATER_AT_ONCE);
         let batch: Vec<_> = next.copied().collect();
         self.later_at = batch.last().copied().filter(|_| batch.len() == LATER_AT_ONCE);
+        let torn: Vec<_> = self.torn.iter().take(LATER_AT_ONCE).copied().collect();
+        torn.iter().for_each(|record| _ = self.torn.remove(record));
+        let batch = batch.into_iter().chain(torn);
         for (table, slot) in batch {
             self.later.remove(&(table, slot));
             match table {
@@ -258,7 +263,7 @@ impl Sadb {
         }
         match self.maps.read_inbound(slot) {
             Read::Torn => {
-                self.later.insert((Table::Inbound, slot));
+                self.torn.insert((Table::Inbound, slot));
             }
             Read::Invalid { generation, field } => {
                 tracing::error!(slot, field, "inbound record not understood: treated as empty");
@@ -351,7 +356,7 @@ impl Sadb {
         }
         match self.maps.read_outbound(slot) {
             Read::Torn => {
-                self.later.insert((Table::Outbound, slot));
+                self.torn.insert((Table::Outbound, slot));
             }
             Read::Invalid { generation, field } => {
                 tracing::error!(slot, field, "outbound record not understood: treated as empty");

@@ -106,13 +106,32 @@ impl StaticSpis {
         }
     }
 
-    /// Takes an SPI out.
+    /// Takes an SPI out: as much work as its chain is long, however many there are.
     pub fn remove(&mut self, spi: u32) {
-        // Rebuilding keeps probe chains whole; removal is rare and never on a packet.
-        let old = core::mem::take(&mut self.entries);
-        self.len = 0;
-        for (known, worker, slot) in old.into_iter().flatten().filter(|entry| entry.0 != spi) {
-            self.insert(known, worker, slot);
+        let mask = self.entries.len().saturating_sub(1);
+        let mut hole = self.start(spi);
+        loop {
+            match self.entries.get(hole) {
+                Some(Some((known, ..))) if *known == spi => break,
+                Some(Some(_)) => hole = hole.wrapping_add(1) & mask,
+                Some(None) | None => return,
+            }
+        }
+        self.len = self.len.saturating_sub(1);
+        // What follows moves up, unless that would be before the place where it is looked for.
+        let mut at = hole;
+        loop {
+            at = at.wrapping_add(1) & mask;
+            let Some(Some(next)) = self.entries.get(at).copied() else { break };
+            let home = self.start(next.0);
+            let moves = (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask);
+            if moves && let Some(place) = self.entries.get_mut(hole) {
+                *place = Some(next);
+                hole = at;
+            }
+        }
+        if let Some(place) = self.entries.get_mut(hole) {
+            *place = None;
         }
     }
 
