@@ -39,7 +39,8 @@ struct Path {
 impl Path {
     fn new(slots: u32) -> Self {
         let replay_words = slots * replay_words_for(WINDOW);
-        let geometry = Geometry { sa_slots: slots, policies: 8, replay_words, workers: 1, member: 0 };
+        let geometry =
+            Geometry { sa_slots: slots, policies: 8, replay_words, workers: 1, member: 0 };
         let maps = Arc::new(SharedMaps::in_memory(&geometry).unwrap());
         let (inbox, commands) = RingBuffer::new(COMMANDS);
         let (retired, outbox) = RingBuffer::new(COMMANDS);

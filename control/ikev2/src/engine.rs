@@ -168,9 +168,7 @@ impl Engine {
                 self.initiate_command(now, host, connection, child, packet, request);
             }
             Input::Terminate { target, force, request } => {
-                self.command(now, host, &target, request, |state, ctx, child, request| {
-                    state.terminate(ctx, child, force, request)
-                });
+                self.terminate_command(now, host, &target, force, request);
             }
             Input::Rekey { target, reauthenticate, request } => {
                 self.command(now, host, &target, request, |state, ctx, child, request| {

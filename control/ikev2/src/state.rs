@@ -9,7 +9,7 @@
 //! state does not name, it drops.
 
 use crate::clock::Millis;
-use crate::established::{After, Established};
+use crate::established::{After, Established, Phase};
 use crate::exchange::ike_auth::{AuthRequested, Authenticating};
 use crate::exchange::ike_intermediate::IntermediateRequested;
 use crate::exchange::ike_sa_init::{HalfOpen, InitRequested};
@@ -75,6 +75,11 @@ impl State {
     /// Whether both sides are authenticated.
     pub(crate) const fn is_established(&self) -> bool {
         matches!(self, Self::Established(_))
+    }
+
+    /// Whether both sides are authenticated, and neither closes it.
+    pub(crate) fn may_be_replaced(&self) -> bool {
+        matches!(self, Self::Established(sa) if sa.phase != Phase::Closing)
     }
 
     /// Whether it counts against the limits on half-open SAs: the peer started it and has not

@@ -103,7 +103,7 @@ impl Engine {
             return;
         };
         let old = replaces.and_then(|id| self.sas.get(&id));
-        if child.is_none() && replaces.is_some() && !old.is_some_and(State::is_established) {
+        if child.is_none() && replaces.is_some() && !old.is_some_and(State::may_be_replaced) {
             self.done(request, Err("the IKE_SA that was to be replaced is gone".into()));
             return;
         }
@@ -133,6 +133,39 @@ impl Engine {
         let goal =
             Goal { children, replaces, failures, request, initial_contact, ..Goal::default() };
         self.start(now, host, connection, goal);
+    }
+
+    /// Ends what is there, and what would be tried again: an operator who closes a connection
+    /// does not expect it to come up by itself a moment later.
+    pub(super) fn terminate_command(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        target: &Target,
+        force: bool,
+        request: Option<RequestId>,
+    ) {
+        let meant = |planned: &mut Planned| match target {
+            Target::Ike(id) => planned.replaces == Some(*id),
+            Target::Connection(name) => planned.connection.name == *name,
+            Target::Child { connection, child } => {
+                let of = connection.as_ref();
+                of.is_none_or(|name| planned.connection.name == *name)
+                    && planned.child.as_ref() == Some(child)
+            }
+            Target::ChildSa(_) => false,
+        };
+        let planned: Vec<Planned> = self.planned.extract_if(.., meant).collect();
+        for planned in &planned {
+            self.done(planned.request, Err("terminated".into()));
+        }
+        if !planned.is_empty() && self.concerned(target).is_empty() {
+            self.done(request, Ok(planned.len() as u32));
+            return;
+        }
+        self.command(now, host, target, request, |state, ctx, child, request| {
+            state.terminate(ctx, child, force, request)
+        });
     }
 
     /// Runs a command on every SA it is meant for; tells at once if there is none.

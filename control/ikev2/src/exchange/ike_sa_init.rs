@@ -34,7 +34,7 @@ use crate::exchange::{ike_auth, ike_intermediate};
 use crate::input::{IkeId, RequestId};
 use crate::message_id::{Due, Requests, Responses};
 use crate::nat;
-use crate::policy::{AddressPattern, ConnectionPolicy, Fragmentation};
+use crate::policy::{AddressPattern, ChildPolicy, ConnectionPolicy, Fragmentation};
 use crate::proposal::{self, Choice, kind, protocol};
 use crate::protect::emit;
 use crate::sa::{Context, Fragments, Inbound, PeerFeatures, SaCore, Wish, notify};
@@ -166,9 +166,10 @@ pub(crate) fn fail(
     let pause = 1_000_u64.saturating_mul(1 << goal.failures.min(6));
     let jitter = ctx.jitter(pause / 4);
     let at = ctx.millis().plus(pause + jitter);
-    let starts =
-        |name: &String| connection.child(name).is_some_and(|child| child.start_action.starts());
-    children.retain(starts);
+    let starts = |child: &Arc<ChildPolicy>| {
+        [child.start_action, child.dpd_action, child.close_action].iter().any(|one| one.starts())
+    };
+    children.retain(|name| connection.child(name).is_some_and(starts));
     let replaces = replaces.filter(|_| request.is_none());
     let mut again = |child: Option<String>, replaces: Option<IkeId>| {
         let (connection, failures) = (Arc::clone(connection), goal.failures + 1);

@@ -229,6 +229,40 @@ fn children_of_a_dead_peer_do_what_they_are_configured_to_do() {
 }
 
 #[test]
+fn what_is_to_be_tried_again_ends_with_the_connection() {
+    let mut pair = Pair::up(12, |gateway, connection| {
+        connection.dpd_delay_ms = 10_000;
+        connection.keying_tries = 0;
+        let child = Arc::make_mut(&mut connection.children[0]);
+        let start = if gateway == 0 { StartAction::Start } else { StartAction::None };
+        child.dpd_action = start;
+    });
+    // Gateway 1 forgets everything, the connection included: every attempt fails.
+    let mut configuration = policies::configuration(policies::connection(1));
+    configuration.connections.clear();
+    let fresh =
+        xswan_simulation::Gateway::new(policies::ADDRESSES[1], Arc::new(configuration), 4711);
+    pair.gateways[1] = fresh;
+    let attempts = |pair: &Pair| {
+        let log = &pair.gateways[0].log;
+        log.iter().filter(|line| line.contains("initiating IKE_SA")).count()
+    };
+    pair.run_for(3_600_000);
+    let tried = attempts(&pair);
+    assert!(tried > 3, "{}", pair.logs());
+    let request = pair.ask(0, |request| Input::Terminate {
+        target: Target::Connection("peer".into()),
+        force: false,
+        request: Some(request),
+    });
+    pair.settle();
+    assert_eq!(pair.gateways[0].answers.get(&request), Some(&Ok(1)), "{}", pair.logs());
+    pair.run_for(3_600_000);
+    assert_eq!(attempts(&pair), tried, "{}", pair.logs());
+    pair.assert_empty();
+}
+
+#[test]
 fn two_children_of_a_dead_peer_come_back_in_one_ike_sa() {
     let mut pair = Pair::up(11, |gateway, connection| {
         several(gateway, connection);

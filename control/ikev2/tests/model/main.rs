@@ -108,7 +108,7 @@ fn rek_16_two_cores_agree_in_the_end_fourth_part() {
 /// early, a cookie and an answer that cross, a rival that was replaced before it was known.
 #[test]
 fn rek_16_what_was_found_once_is_not_found_again() {
-    for seed in [1_264, 1_636, 4_645, 13_026, 13_806, 29_022, 34_592] {
+    for seed in [1_264, 1_636, 4_645, 13_026, 13_806, 29_022, 34_592, 40_491, 40_804] {
         let outcome = run(seed);
         assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
     }
