@@ -1,5 +1,9 @@
 //! The initiator's side of IKE_AUTH.
 
+mod eap;
+mod failure;
+mod ppk;
+
 use super::{
     Proofs, certificate_request, configuration, eap_name, own_identity, peer_identity, with_ppk,
 };
@@ -16,6 +20,7 @@ use crate::policy::{Childless, LocalRound, RemoteRound, Unique};
 use crate::sa::{Context, Inbound, SaCore, Wish, notify, to_identification};
 use crate::state::State;
 use crate::wire::{EapMessage, ExchangeType, Identification, Notify, NotifyType, Payload};
+use failure::Failure;
 use std::net::IpAddr;
 use std::sync::Arc;
 use xswan_credentials::{AuthMethod, EapKind, Identity};
@@ -139,33 +144,6 @@ impl AuthRequested {
         Ok(payloads)
     }
 
-    /// PPK_IDENTITY, and NO_PPK_AUTH unless a PPK is demanded (RFC 8784 section 4.2).
-    fn mix_ppk(&mut self, ctx: &Context<'_>) -> Result<Vec<Payload>, String> {
-        let connection = Arc::clone(&self.core.connection);
-        let Some(id) = connection.ppk_id.as_ref() else { return Ok(Vec::new()) };
-        if !self.handshake.ppk {
-            let required = connection.ppk_required;
-            return if required { Err("the peer has no PPK".into()) } else { Ok(Vec::new()) };
-        }
-        let mut payloads = Vec::new();
-        let plain = self.core.keys.clone();
-        let mut data = vec![PPK_ID_FIXED];
-        data.extend_from_slice(&eap_name(id));
-        payloads.push(Payload::Notify(Notify::new(NotifyType::PPK_IDENTITY, data)));
-        if !connection.ppk_required {
-            let round = connection.local_rounds.first().ok_or("no local authentication")?;
-            if !matches!(round.method, AuthMethod::Eap(_)) {
-                let peer = self.expected_peer();
-                let ids = (&self.own, peer.as_ref());
-                let (_, auth) = auth::prove(ctx, &self.core, &plain, &self.handshake, round, ids)?;
-                payloads.push(Payload::Notify(Notify::new(NotifyType::NO_PPK_AUTH, auth.data)));
-            }
-            self.without_ppk = Some(plain);
-        }
-        with_ppk(ctx.configuration, &mut self.core, &eap_name(id))?;
-        Ok(payloads)
-    }
-
     fn expected_peer(&self) -> Option<Identity> {
         let known = self.peer.as_ref().map(|(identity, _)| identity.clone());
         let round = self.core.connection.remote_rounds.get(self.remote_round);
@@ -186,18 +164,6 @@ impl AuthRequested {
         let peer = self.expected_peer();
         let ids = (&self.own, peer.as_ref());
         auth::prove(ctx, &self.core, &self.core.keys, &self.handshake, round, ids).map(Some)
-    }
-
-    fn eap_client(&self, ctx: &Context<'_>, round: &LocalRound) -> Result<Client, String> {
-        let identity = eap_name(round.eap_id.as_ref().unwrap_or(&self.own));
-        let secret = ctx.configuration.secrets.eap_password(&identity);
-        let password = secret.map(|secret| Password::from_text(secret.as_bytes()));
-        let tls = round.eap_tls.clone().map(|credential| ClientTls {
-            credential,
-            now_unix_s: ctx.now.unix_s,
-            fragment_bytes: xswan_eap::tls::DEFAULT_FRAGMENT_BYTES,
-        });
-        Client::new(ClientConfig { identity, password, tls }).map_err(|error| error.to_string())
     }
 
     /// The payloads of the first child, unless it is to come later or not at all.
@@ -361,70 +327,6 @@ impl AuthRequested {
         auth::verify(ctx, &self.core, &self.handshake, round, peer, (auth, certificates))
     }
 
-    fn eap(&mut self, ctx: &mut Context<'_>, packet: &[u8]) -> Result<Vec<Payload>, Failure> {
-        let connection = Arc::clone(&self.core.connection);
-        let tls = |method: &AuthMethod| matches!(method, AuthMethod::Eap(EapKind::Tls));
-        let any = |method: &AuthMethod| matches!(method, AuthMethod::Eap(_));
-        // TLS alone proves the gateway before anything of ours is told.
-        let remote = connection.remote_rounds.first().is_some_and(|round| any(&round.method));
-        let local = connection.local_rounds.get(self.local_round);
-        let mutual = remote && local.is_some_and(|round| tls(&round.method));
-        // Nothing of ours is told before the gateway is known, unless EAP makes it known.
-        if self.proved.is_empty() && !mutual {
-            return Err(Failure::told("EAP before the peer is authenticated".to_owned()));
-        }
-        let Stage::Eap(client) = &mut self.stage else {
-            return Err(Failure::told("EAP without being asked for".to_owned()));
-        };
-        match client.handle(packet, ctx.host.random()) {
-            ClientStep::Send(packet) => Ok(vec![eap_payload(packet)?]),
-            ClientStep::Success { msk, chain } => {
-                self.check_tls_peer(ctx, &chain, mutual).map_err(Failure::told)?;
-                let text = "EAP method succeeded, MSK established";
-                self.core.event(ctx, Level::Info, "eap-succeeded", text);
-                let id = to_identification(&self.own);
-                let (core, handshake) = (&self.core, &self.handshake);
-                let auth = auth::prove_by_secret(core, &core.keys, handshake, &id, &msk);
-                self.stage = Stage::EapProof(msk);
-                let mut payloads = vec![Payload::Auth(auth)];
-                if connection.local_rounds.len() > self.local_round + 1 {
-                    payloads.push(status(NotifyType::ANOTHER_AUTH_FOLLOWS));
-                }
-                Ok(payloads)
-            }
-            ClientStep::Failure { reason, .. } => {
-                Err(Failure::silent(format!("EAP failed: {reason}")))
-            }
-        }
-    }
-
-    /// EAP-TLS proves a certificate; it must be that of the identity we talk to.
-    /// Where EAP is the peer's only proof (RFC 5998), there has to be one.
-    fn check_tls_peer(
-        &self,
-        ctx: &Context<'_>,
-        chain: &[Vec<u8>],
-        only_proof: bool,
-    ) -> Result<(), String> {
-        match chain.first() {
-            Some(_) => {}
-            None if only_proof && self.proved.is_empty() => {
-                return Err("the EAP method does not prove who the peer is".into());
-            }
-            None => return Ok(()),
-        }
-        let (identity, _) = self.peer.as_ref().ok_or("the peer has not said who it is")?;
-        let round = self.core.connection.remote_rounds.first();
-        let allowed = round.is_some_and(|round| round.id.matches(identity).is_some());
-        let policy = round.map(|round| round.peer.clone()).unwrap_or_default();
-        let certificate = auth::verify_tls_chain(ctx, &policy, chain)?;
-        if allowed && certificate.matches_identity(identity) {
-            Ok(())
-        } else {
-            Err(format!("the certificate of EAP-TLS is not that of '{identity}'"))
-        }
-    }
-
     /// Everything is proved: the IKE SA stands, with or without the Child SA.
     fn finish(mut self: Box<Self>, ctx: &mut Context<'_>, inbound: &Inbound) -> State {
         let Some((remote_id, _)) = self.peer.take() else { return State::Closed };
@@ -582,31 +484,6 @@ impl AuthRequested {
     }
 }
 
-/// PPK_ID_FIXED (RFC 8784 section 5.1).
-const PPK_ID_FIXED: u8 = 2;
-
-/// Why the handshake ends.
-struct Failure {
-    why: String,
-    /// The peer may believe that the IKE SA stands.
-    tell_peer: bool,
-}
-
-impl Failure {
-    fn silent(why: String) -> Self {
-        Self { why, tell_peer: false }
-    }
-
-    fn told(why: String) -> Self {
-        Self { why, tell_peer: true }
-    }
-}
-
 fn status(kind: NotifyType) -> Payload {
     Payload::Notify(Notify::new(kind, Vec::new()))
-}
-
-fn eap_payload(packet: Vec<u8>) -> Result<Payload, Failure> {
-    let message = EapMessage::new(packet);
-    message.map(Payload::Eap).map_err(|_| Failure::silent("EAP made a wrong packet".into()))
 }
