@@ -1,8 +1,10 @@
 # REK-02, REK-03 for the IKE_SA: the requests cross and one side's messages come late; either side starts
+DAEMON="half_open_timeout = 5"
 DAEMON_gwb="send_delay = 300
-send_delay_type = 36
-half_open_timeout = 5"
-LINGER=1   # charon may miss the collision and keep the lost IKE_SA, childless and REKEYED, for half a minute
+send_delay_type = 36"
+# charon may miss the collision: it keeps the lost IKE_SA, childless and REKEYED, for half a minute,
+# or never deletes it, and then the other side does after half_open_timeout
+LINGER=1
 check() {
   local g p; up
   for g in "gwa gwb" "gwb gwa"; do
