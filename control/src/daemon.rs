@@ -105,6 +105,7 @@ impl Control {
         // What is not adopted is taken away with the next step.
         let lost = control.ike.as_mut().map(|ike| ike.restore(&mut control.tables));
         control.apply()?;
+        control.tables.ring_for_everything();
         if let Some(ike) = &mut control.ike {
             ike.close_lost(&mut control.tables, lost.unwrap_or_default());
             ike.start_children(&mut control.tables, None);

@@ -87,6 +87,12 @@ impl Tables {
         old
     }
 
+    /// Has the dataplane look at every record once more: an earlier daemon may have ended between
+    /// publishing one and ringing for it, and nobody would ever ring again.
+    pub fn ring_for_everything(&self) {
+        self.doorbell.ring(Ring::Everything);
+    }
+
     fn all_outers(&self) -> BTreeSet<IpAddr> {
         self.wanted.outers.iter().copied().chain(self.child_sas.outers()).collect()
     }

@@ -12,7 +12,9 @@ use xswan_ike_crypto::Secret;
 use xswan_ikev2::action::{ChildInstall, ChildMode, EspSuite};
 use xswan_ikev2::wire::TrafficSelector;
 use xswan_ikev2::{ChildId, IkeId};
-use xswan_sa_api::{Algorithm, Encap, PolicyAction, PolicyRow, Read, SharedMaps, SteerPrefix};
+use xswan_sa_api::{
+    Algorithm, Encap, PolicyAction, PolicyRow, Read, Ring, SharedMaps, SteerPrefix,
+};
 use xswan_steer::abi::{PREFIX_LOCAL, PREFIX_REMOTE};
 
 const HEAD: &str = "[cores]\nworkers = \"1-2\"\n[dataplane]\nsa_slots = 16\nreplay_words = 1000\n";
@@ -228,6 +230,16 @@ fn what_a_side_has_closed_receives_for_a_moment_longer() {
         bench.tables.tick();
     }
     assert!(!bench.tables.child_sas.own_slots().0.contains(&slot_in));
+}
+
+#[test]
+fn what_nobody_rang_for_is_looked_at_again() {
+    let bench = Bench::new(NET);
+    let mut receiver = bench.tables.maps.doorbell_receiver().expect("a doorbell");
+    while receiver.poll().is_some() {}
+    bench.tables.ring_for_everything();
+    assert_eq!(receiver.poll(), Some(Ring::Everything));
+    assert_eq!(receiver.poll(), None);
 }
 
 #[test]

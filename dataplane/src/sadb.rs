@@ -6,7 +6,6 @@
 //! outbound SA is taken away when no policy names it any more, so that a rekey loses nothing
 //! whatever order control writes in. A slot that is to hold another SA is emptied first: only one
 //! process and only one SA may ever have a slot's replay words and lease.
-
 //!
 //! Work is done for what has changed, a bounded amount at once, and never more than a worker's
 //! ring has room for: what has to wait stays in the shared records, and only its slot number here.

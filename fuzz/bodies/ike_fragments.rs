@@ -73,11 +73,7 @@ pub fn run(bytes: &[u8]) {
             }
         }
     }
-    let target = Target::Connection("peer".into());
-    duel.input(Input::Terminate { target, force: false, request: None });
-    for _ in 0..40 {
-        duel.wait(30_000);
-    }
+    duel.end();
     assert!(duel.gateway.spis().is_empty(), "SPIs are left");
     assert_eq!(duel.gateway.engine.ike_sas(duel.now).count(), 0);
 }

@@ -51,6 +51,15 @@ fn spis(sighting: &Sighting) -> Vec<u32> {
     spis
 }
 
+/// What holds whatever was restarted: nothing in clear, no nonce twice, the SA the same.
+fn assert_sound(capture: Capture) -> Outcome<Sighting> {
+    let sighting = capture.stop()?;
+    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
+    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
+    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    Ok(sighting)
+}
+
 fn flows_on(stream: &Stream, more: u64) -> Outcome<()> {
     let goal = stream.arrived() + more;
     wait_for("traffic to go on", SETTLE_LIMIT, || Ok(stream.arrived() >= goal))
@@ -79,10 +88,7 @@ fn ctl_02_killing_control_a_hundred_times_loses_nothing() -> Outcome<()> {
     let drops: Outcome<Vec<_>> = gateways.iter().map(|one| one.query(&["drops"])).collect();
     assert_eq!(report.sent - report.arrived, 0, "lost: {report:?}, {:?}", drops?);
     assert_eq!(report.duplicates, 0);
-    let sighting = capture.stop()?;
-    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
-    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
-    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    assert_sound(capture)?;
     Ok(())
 }
 
@@ -123,10 +129,7 @@ fn ctl_01_a_graceful_restart_of_control_loses_nothing() -> Outcome<()> {
     wait_for("all to be counted", SETTLE_LIMIT, || {
         Ok(packets(&gateways[0])?[1] >= report.sent && packets(&gateways[1])?[0] >= report.arrived)
     })?;
-    let sighting = capture.stop()?;
-    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
-    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
-    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    assert_sound(capture)?;
     Ok(())
 }
 
@@ -154,10 +157,7 @@ fn ctl_01_a_graceful_restart_of_the_dataplane_goes_on_with_the_same_sas() -> Out
     wait_for("all that arrived to be counted", SETTLE_LIMIT, || {
         Ok(packets(&gateways[1])?[0] >= report.arrived)
     })?;
-    let sighting = capture.stop()?;
-    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
-    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
-    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    assert_sound(capture)?;
     Ok(())
 }
 
@@ -178,11 +178,8 @@ fn killing_the_dataplane_a_hundred_times_repeats_no_iv() -> Outcome<()> {
     let report = stream.stop()?;
     assert_eq!(report.duplicates, 0, "a replay was accepted: {report:?}");
     assert!(report.arrived >= KILLS * 20);
-    let sighting = capture.stop()?;
+    let sighting = assert_sound(capture)?;
     assert_eq!(sighting.lost, 0, "the capture lost frames");
-    assert_eq!(sighting.leak.leaks, 0, "in clear: {:02x?}", sighting.leak.first_leak);
-    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
-    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
     Ok(())
 }
 
@@ -206,9 +203,7 @@ fn reloading_other_parameters_under_load_loses_nothing() -> Outcome<()> {
     }
     let report = stream.stop()?;
     assert_eq!((report.sent - report.arrived, report.duplicates), (0, 0), "{report:?}");
-    let sighting = capture.stop()?;
-    assert!(sighting.nonce.repeated.is_empty(), "{:?}", sighting.nonce.repeated);
-    assert_eq!(spis(&sighting), [SPI_OUT_OF_A], "the SA is the one it was");
+    assert_sound(capture)?;
     for gateway in &gateways {
         assert_eq!(gateway.drops("replay_dup")? + gateway.drops("unknown_spi")?, 0);
     }

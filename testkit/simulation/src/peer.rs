@@ -8,15 +8,17 @@
 
 use crate::{Gateway, Seeded, policies};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use xswan_ike_crypto::{
     Group, IkeKeys, KeyExchange, Random, SkCipher, Skeyseed, Suite, respond, shared_key_auth,
 };
+use xswan_ikev2::policy::{Configuration, ConnectionPolicy};
 use xswan_ikev2::wire::{
     self, Authentication, ExchangeType, Flags, Header, Identification, Message, Nonce, NotifyType,
     Payload, PayloadType, Proposal, Protection, SecurityAssociation, TrafficSelectors, Transform,
     VendorId, emit_chain, parse_chain, parse_datagram, protected_prefix, protocol,
 };
-use xswan_ikev2::{Input, Millis};
+use xswan_ikev2::{Input, Millis, Target};
 
 /// Octets of Vendor ID in a request: as much as an answer may add to it.
 const VENDOR_LEN: usize = 160;
@@ -309,6 +311,33 @@ impl Duel {
     #[must_use]
     pub const fn new(gateway: Gateway) -> Self {
         Self { gateway, peer: None, now: Millis(1_000), last_request: Vec::new() }
+    }
+
+    /// The same with one of [`policies`]' gateways, changed before it starts; `seed` is that of
+    /// its entropy.
+    #[must_use]
+    pub fn with(
+        number: usize,
+        seed: u64,
+        connection: impl FnOnce(&mut ConnectionPolicy),
+        configuration: impl FnOnce(&mut Configuration),
+    ) -> Self {
+        let address = policies::ADDRESSES[usize::from(number != 0)];
+        let mut policy = policies::connection(number);
+        connection(&mut policy);
+        let mut whole = policies::configuration(policy);
+        configuration(&mut whole);
+        Self::new(Gateway::new(address, Arc::new(whole), seed))
+    }
+
+    /// The operator ends the connection, and nobody answers any more: twenty minutes on, nothing
+    /// may be left.
+    pub fn end(&mut self) {
+        let target = Target::Connection("peer".into());
+        self.input(Input::Terminate { target, force: false, request: None });
+        for _ in 0..40 {
+            self.wait(30_000);
+        }
     }
 
     /// Octets of the peer's; what the gateway sends in return.

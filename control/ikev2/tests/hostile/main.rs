@@ -10,10 +10,8 @@ mod handshakes;
 mod mutation;
 mod outage;
 
-use std::sync::Arc;
 use xswan_ikev2::policy::{Configuration, ConnectionPolicy};
 use xswan_simulation::peer::Duel;
-use xswan_simulation::{Gateway, policies};
 
 /// A gateway alone, which writes every message to its log: that may not fail either (IKE-17).
 fn gateway(
@@ -21,12 +19,10 @@ fn gateway(
     connection: impl Fn(&mut ConnectionPolicy),
     configuration: impl Fn(&mut Configuration),
 ) -> Duel {
-    let mut policy = policies::connection(number);
-    connection(&mut policy);
-    let mut whole = policies::configuration(policy);
-    whole.settings.trace_messages = true;
-    configuration(&mut whole);
-    Duel::new(Gateway::new(policies::ADDRESSES[number], Arc::new(whole), 11))
+    Duel::with(number, 11, connection, |whole| {
+        whole.settings.trace_messages = true;
+        configuration(whole);
+    })
 }
 
 /// A number from the environment.

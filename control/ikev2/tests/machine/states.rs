@@ -1,6 +1,5 @@
 //! How each state is reached.
 
-use std::sync::Arc;
 use xswan_credentials::{IdentityPattern, SharedSecretKind};
 use xswan_ike_crypto::{Group, KeyExchange, Secret};
 use xswan_ikev2::Input;
@@ -10,7 +9,7 @@ use xswan_ikev2::wire::{
     self, ExchangeType, Nonce, Payload, Proposal, SecurityAssociation, Transform, protocol,
 };
 use xswan_simulation::peer::{Duel, Peer};
-use xswan_simulation::{Gateway, policies};
+use xswan_simulation::policies;
 
 /// A state of the gateway.
 pub struct Entry {
@@ -88,11 +87,7 @@ fn gateway(
     connection: impl Fn(&mut ConnectionPolicy),
     configuration: impl Fn(&mut Configuration),
 ) -> Duel {
-    let mut policy = policies::connection(number);
-    connection(&mut policy);
-    let mut whole = policies::configuration(policy);
-    configuration(&mut whole);
-    Duel::new(Gateway::new(policies::ADDRESSES[number], Arc::new(whole), SEED))
+    Duel::with(number, SEED, connection, configuration)
 }
 
 fn plain(number: usize) -> Duel {
