@@ -371,6 +371,11 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
         frame.is_multi_buffer()
     }
 
+    #[inline(always)]
+    fn prefetch<T>(place: &T) {
+        xswan_xsk::prefetch(place);
+    }
+
     #[inline]
     fn take(&mut self) -> Option<Frame> {
         self.stock.take()

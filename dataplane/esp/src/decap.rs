@@ -18,7 +18,7 @@ use crate::proof::Authenticated;
 use crate::replay::Candidate;
 use crate::resync;
 use crate::sa::{EncapPolicy, InboundSa, Mode, PeerAddress};
-use crate::selector::{Flow, Selector};
+use crate::selector::{Entitled, Flow, Selector};
 
 /// A received packet that waits for the cipher.
 #[derive(Debug)]
@@ -77,6 +77,19 @@ impl Inner {
         self.layers.ip.protocol
     }
 
+    /// Its layers, offsets from the front of the output.
+    #[must_use]
+    pub const fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// Its five-tuple; `out` is what it was opened into.
+    #[inline]
+    #[must_use]
+    pub fn flow(&self, out: &[u8]) -> Flow {
+        Flow::of(&self.layers.ip, out.get(..self.len).unwrap_or_default())
+    }
+
     /// Asks the selectors (RFC 4301 section 5.2 step 4), given in the direction of received packets.
     ///
     /// # Errors
@@ -87,12 +100,15 @@ impl Inner {
         selectors: impl IntoIterator<Item = &'a Selector>,
         out: &[u8],
     ) -> Result<Checked, DropReason> {
-        let packet = out.get(..self.len).ok_or(DropReason::FrameViolation)?;
-        let flow = Flow::of(&self.layers.ip, packet);
-        if !selectors.into_iter().any(|selector| selector.matches(&flow)) {
-            return Err(DropReason::SelectorMismatch);
-        }
-        Ok(Checked { inner: self, flow })
+        let entitled = Entitled::ask(selectors, &self.flow(out));
+        entitled.map(|entitled| self.known(entitled)).ok_or(DropReason::SelectorMismatch)
+    }
+
+    /// What [`Inner::check`] would say, which has been asked about the same flow and the same
+    /// selectors before.
+    #[inline(always)]
+    pub const fn known(self, entitled: Entitled) -> Checked {
+        Checked { inner: self, entitled }
     }
 }
 
@@ -101,7 +117,7 @@ impl Inner {
 #[must_use = "a checked packet is to be forwarded"]
 pub struct Checked {
     inner: Inner,
-    flow: Flow,
+    entitled: Entitled,
 }
 
 impl Checked {
@@ -123,10 +139,17 @@ impl Checked {
         &self.inner.layers
     }
 
-    /// Its five-tuple.
+    /// Its five-tuple; `out` is what it was opened into.
+    #[inline]
     #[must_use]
-    pub const fn flow(&self) -> &Flow {
-        &self.flow
+    pub fn flow(&self, out: &[u8]) -> Flow {
+        self.inner.flow(out)
+    }
+
+    /// What the selectors have said, for the flow's next packet.
+    #[must_use]
+    pub const fn entitled(&self) -> Entitled {
+        self.entitled
     }
 
     /// Whether the packet, authentic and no replay, came from another address or port than

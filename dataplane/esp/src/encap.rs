@@ -13,12 +13,13 @@
 
 use core::ops::Range;
 
-use xswan_wire::layers::{self, Addresses, ESP, Layers, UDP};
+use xswan_wire::layers::{self, Addresses, ESP, IpLayer, UDP};
 use xswan_wire::{Bytes, DropReason, esp, ipv4, ipv6, udp};
 
 use crate::aead::{Aad, Aead, IV_LEN, Nonce, Shape};
 use crate::ecn::{self, DfEncap};
 use crate::lifetime::Expiry;
+use crate::outer_template::Variable;
 use crate::sa::{Mode, OutboundSa, Tfc};
 use crate::sequence::LeaseStore;
 
@@ -32,16 +33,20 @@ const fn fixed_len(shape: Shape) -> usize {
 }
 
 /// A prepared packet that waits for the cipher.
+///
+/// Two cache lines with its frame beside it: lengths are those of an IP packet and fit 32 bits.
 #[derive(Debug)]
 #[must_use = "a prepared packet has used up a sequence number"]
 pub struct SealJob {
     nonce: Nonce,
     aad: Aad,
+    /// Where the UDP header lies whose checksum is to be computed; 0 for none.
+    udp_checksum_at: u16,
+    source_from: u32,
+    source_to: u32,
+    sealed_from: u32,
+    total_len: u32,
     sequence: u64,
-    source: Range<usize>,
-    sealed: Range<usize>,
-    total_len: usize,
-    udp_checksum: Option<(Addresses, usize)>,
 }
 
 impl SealJob {
@@ -54,9 +59,11 @@ impl SealJob {
     /// Length in bytes of the whole outer packet.
     #[must_use]
     pub const fn total_len(&self) -> usize {
-        self.total_len
+        self.total_len as usize
     }
 }
+
+const _: () = assert!(size_of::<SealJob>() <= 64);
 
 /// Where things go in one packet.
 struct Plan {
@@ -121,12 +128,28 @@ pub fn prepare<A, L: LeaseStore>(
     now_ms: u64,
     out: &mut [u8],
 ) -> Result<SealJob, DropReason> {
-    sa.lifetime.check(now_ms)?;
     let layers =
         layers::parse_packet(inner, inner.len()).map_err(|_shape| DropReason::Malformed)?;
+    prepare_parsed(sa, &layers.ip, inner, mtu, now_ms, out)
+}
+
+/// As [`prepare`] where the IP header of `inner` has been read already.
+///
+/// # Errors
+/// Those of [`prepare`]; [`DropReason::FrameViolation`] if `ip` is not what `inner` says.
+#[inline]
+pub fn prepare_parsed<A, L: LeaseStore>(
+    sa: &mut OutboundSa<A, L>,
+    ip: &IpLayer,
+    inner: &[u8],
+    mtu: u16,
+    now_ms: u64,
+    out: &mut [u8],
+) -> Result<SealJob, DropReason> {
+    sa.lifetime.check(now_ms)?;
     let plan = match sa.mode {
-        Mode::Tunnel => plan_tunnel(sa, &layers, mtu),
-        Mode::Transport => plan_transport(sa, &layers, inner)?,
+        Mode::Tunnel => plan_tunnel(sa, ip, mtu),
+        Mode::Transport => plan_transport(sa, ip, inner)?,
     };
     if plan.total_len > usize::from(mtu) {
         return Err(DropReason::TooBig);
@@ -134,12 +157,12 @@ pub fn prepare<A, L: LeaseStore>(
     let out = out.get_mut(..plan.total_len).ok_or(DropReason::FrameViolation)?;
     let sequence = sa.sequence.take()?;
     match sa.mode {
-        Mode::Tunnel => write_outer(sa, &layers, inner, sequence, out),
+        Mode::Tunnel => write_outer(sa, ip, inner, sequence, out),
         Mode::Transport => write_own_header(sa, inner, &plan, out),
     }
     .ok_or(DropReason::FrameViolation)?;
-    let job = write_esp(sa, plan, sequence, out).ok_or(DropReason::FrameViolation)?;
-    if let Some(event) = sa.lifetime.account(layers.ip.total_len as usize, now_ms) {
+    let job = write_esp(sa, &plan, sequence, out).ok_or(DropReason::FrameViolation)?;
+    if let Some(event) = sa.lifetime.account(ip.total_len as usize, now_ms) {
         sa.expiry = Some(event);
     }
     if sa.sequence.past_soft() && sa.lifetime.reach_soft() {
@@ -159,14 +182,25 @@ pub fn seal<A: Aead>(
     inner: &[u8],
     out: &mut [u8],
 ) -> Result<usize, DropReason> {
-    let source = inner.get(job.source.clone()).ok_or(DropReason::FrameViolation)?;
-    let sealed = out.get_mut(job.sealed.clone()).ok_or(DropReason::FrameViolation)?;
+    let source = inner.get(job.source_from as usize..job.source_to as usize);
+    let sealed = out.get_mut(job.sealed_from as usize..job.total_len());
+    let (Some(source), Some(sealed)) = (source, sealed) else {
+        return Err(DropReason::FrameViolation);
+    };
     cipher.seal(&job.nonce, &job.aad, source, sealed);
-    if let Some((addresses, offset)) = &job.udp_checksum {
-        let datagram = out.get_mut(*offset..job.total_len).ok_or(DropReason::FrameViolation)?;
-        udp::fill_checksum(addresses, datagram)?;
+    if job.udp_checksum_at != 0 {
+        fill_udp_checksum(job, out)?;
     }
-    Ok(job.total_len)
+    Ok(job.total_len())
+}
+
+/// Over IPv6, where it was asked for; the addresses are those of the header in front.
+#[cold]
+fn fill_udp_checksum(job: &SealJob, out: &mut [u8]) -> Result<(), DropReason> {
+    let address = |at| out.read::<16>(at).ok_or(DropReason::FrameViolation);
+    let addresses = Addresses::V6 { source: address(8)?, destination: address(24)? };
+    let datagram = out.get_mut(usize::from(job.udp_checksum_at)..job.total_len());
+    udp::fill_checksum(&addresses, datagram.ok_or(DropReason::FrameViolation)?)
 }
 
 /// Both stages for one packet, with no MTU but that of IP; returns the length of the result.
@@ -183,30 +217,31 @@ pub fn encap<A: Aead, L: LeaseStore>(
     seal(sa.cipher(), &job, inner, out)
 }
 
-fn plan_tunnel<A, L: LeaseStore>(sa: &OutboundSa<A, L>, layers: &Layers, mtu: u16) -> Plan {
-    let inner_len = layers.ip.total_len as usize;
+#[inline]
+fn plan_tunnel<A, L: LeaseStore>(sa: &OutboundSa<A, L>, ip: &IpLayer, mtu: u16) -> Plan {
+    let inner_len = ip.total_len as usize;
     let tfc_len = match sa.tfc {
         Tfc::Off => 0,
         Tfc::PadTo(len) => usize::from(len.min(sa.max_inner(mtu))).saturating_sub(inner_len),
     };
-    let next_header = if layers.ip.is_v4() { esp::NEXT_HEADER_IPV4 } else { esp::NEXT_HEADER_IPV6 };
+    let next_header = if ip.is_v4() { esp::NEXT_HEADER_IPV4 } else { esp::NEXT_HEADER_IPV6 };
     Plan::new(sa.shape, 0..inner_len, sa.outer_len(), tfc_len, next_header)
 }
 
 fn plan_transport<A, L: LeaseStore>(
     sa: &OutboundSa<A, L>,
-    layers: &Layers,
+    ip: &IpLayer,
     inner: &[u8],
 ) -> Result<Plan, DropReason> {
-    if layers.ip.is_fragment {
+    if ip.is_fragment {
         return Err(DropReason::InnerFragment);
     }
-    if layers.ip.addresses != sa.addresses {
+    if ip.addresses != sa.addresses {
         return Err(DropReason::AddressMismatch);
     }
     let place = esp_place(inner).ok_or(DropReason::Malformed)?;
     let next_header = inner.read_u8(place.next_field).ok_or(DropReason::Malformed)?;
-    let source = place.offset..layers.ip.total_len as usize;
+    let source = place.offset..ip.total_len as usize;
     let front_len = place.offset.saturating_add(sa.udp_len());
     Ok(Plan::new(sa.shape, source, front_len, 0, next_header))
 }
@@ -230,53 +265,24 @@ impl Plan {
 }
 
 /// Writes the tunnel's IP header and UDP.
+#[inline]
 fn write_outer<A, L: LeaseStore>(
     sa: &OutboundSa<A, L>,
-    layers: &Layers,
+    ip: &IpLayer,
     inner: &[u8],
     sequence: u64,
     out: &mut [u8],
 ) -> Option<()> {
-    let total_len = u16::try_from(out.len()).ok()?;
-    let protocol = if sa.encap.is_some() { UDP } else { ESP };
-    let traffic_class = ecn::encapsulate(sa.ecn, sa.dscp, layers.ip.traffic_class);
-    let ip_len = match sa.addresses {
-        Addresses::V4 { source, destination } => {
-            let dont_fragment = match sa.df {
-                DfEncap::Set => true,
-                DfEncap::Clear => false,
-                DfEncap::Copy if layers.ip.is_v4() => inner.read_u16(6)? & ipv4::DONT_FRAGMENT != 0,
-                DfEncap::Copy => true,
-            };
-            // RFC 6864: with DF the identification means nothing; without, it must differ
-            // among the packets that can be under way at once.
-            #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted")]
-            let identification = if dont_fragment { 0 } else { sequence as u16 };
-            let ttl = sa.ttl;
-            ipv4::Repr {
-                source,
-                destination,
-                total_len,
-                identification,
-                dont_fragment,
-                traffic_class,
-                ttl,
-                protocol,
-            }
-            .emit(out)?
-        }
-        Addresses::V6 { source, destination } => ipv6::Repr {
-            source,
-            destination,
-            payload_len: total_len.checked_sub(40)?,
-            next_header: protocol,
-            hop_limit: sa.ttl,
-            traffic_class,
-            flow_label: sa.flow_label,
-        }
-        .emit(out)?,
+    let dont_fragment = match sa.df {
+        DfEncap::Set => true,
+        DfEncap::Clear => false,
+        DfEncap::Copy if ip.is_v4() => inner.read_u16(6)? & ipv4::DONT_FRAGMENT != 0,
+        DfEncap::Copy => true,
     };
-    write_udp(sa, ip_len, out)
+    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted")]
+    let identification = sequence as u16;
+    let traffic_class = ecn::encapsulate(sa.ecn, sa.dscp, ip.traffic_class);
+    sa.template.emit(&Variable { traffic_class, dont_fragment, identification }, out)
 }
 
 /// Copies the packet's own header, names ESP or UDP in it and corrects its length.
@@ -303,9 +309,10 @@ fn write_udp<A, L: LeaseStore>(sa: &OutboundSa<A, L>, offset: usize, out: &mut [
 }
 
 /// Writes SPI, sequence number, IV and trailer, and says what the cipher is to do.
+#[inline]
 fn write_esp<A, L>(
     sa: &OutboundSa<A, L>,
-    plan: Plan,
+    plan: &Plan,
     sequence: u64,
     out: &mut [u8],
 ) -> Option<SealJob>
@@ -323,28 +330,43 @@ where
         *out.get_mut(after_header..)?.first_chunk_mut::<IV_LEN>()? = iv;
     }
 
-    let sealed = sealed_from..plan.total_len;
     let payload_len = plan.source.end.checked_sub(plan.source.start)?;
     let payload_from = sealed_from.checked_add(usize::from(sa.shape.own_iv_len))?;
     let trailer_from = payload_from.checked_add(payload_len)?;
     let trailer_to = plan.total_len.checked_sub(usize::from(sa.shape.icv_len))?;
-    write_trailer(out.get_mut(trailer_from..trailer_to)?, &plan)?;
+    if plan.tfc_len == 0 && plan.pad_len < 4 {
+        *out.get_mut(trailer_from..)?.first_chunk_mut::<8>()? = short_trailer(plan);
+    } else {
+        write_trailer(out.get_mut(trailer_from..trailer_to)?, plan)?;
+    }
 
-    let udp_checksum = match sa.addresses {
+    let udp_checksum_at = match sa.addresses {
         Addresses::V6 { .. } if sa.encap.is_some() && sa.udp_checksum => {
-            Some((sa.addresses, plan.front_len.checked_sub(udp::HEADER_LEN)?))
+            u16::try_from(plan.front_len.checked_sub(udp::HEADER_LEN)?).ok()?
         }
-        Addresses::V6 { .. } | Addresses::V4 { .. } => None,
+        Addresses::V6 { .. } | Addresses::V4 { .. } => 0,
     };
     Some(SealJob {
         nonce: Nonce::new(sa.salt, iv),
         aad: Aad::new(sa.spi, sequence, sa.sequence.esn()),
         sequence,
-        source: plan.source,
-        sealed,
-        total_len: plan.total_len,
-        udp_checksum,
+        udp_checksum_at,
+        source_from: u32::try_from(plan.source.start).ok()?,
+        source_to: u32::try_from(plan.source.end).ok()?,
+        sealed_from: u32::try_from(sealed_from).ok()?,
+        total_len: u32::try_from(plan.total_len).ok()?,
     })
+}
+
+/// Up to three octets of padding, pad length, next header, at the front of eight: behind a trailer
+/// is the ICV's place, which has not been written yet.
+#[inline(always)]
+fn short_trailer(plan: &Plan) -> [u8; 8] {
+    let [pad_len, ..] = plan.pad_len.to_le_bytes();
+    let bits = u32::from(pad_len).wrapping_mul(8) & 63;
+    let pad = 0x03_0201 & 1_u64.wrapping_shl(bits).wrapping_sub(1);
+    let end = u64::from(u16::from_le_bytes([pad_len, plan.next_header]));
+    (pad | end.wrapping_shl(bits)).to_le_bytes()
 }
 
 /// TFC zeros, then 1, 2, 3…, pad length, next header (RFC 4303 section 2.4).

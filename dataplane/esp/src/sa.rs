@@ -13,6 +13,7 @@ use crate::aead::{Aead, Shape};
 use crate::ecn::{DfEncap, DscpDecap, DscpEncap, EcnAnomaly, EcnDecap, EcnEncap};
 use crate::lifetime::{Expiry, Lifetime};
 use crate::outer::Outer;
+use crate::outer_template::OuterTemplate;
 use crate::replay::ReplayWindow;
 use crate::resync::Resync;
 use crate::sequence::{LeaseStore, SequenceSpace};
@@ -89,8 +90,9 @@ pub struct OutboundSa<A, L> {
     pub(crate) dscp: DscpEncap,
     pub(crate) ecn: EcnEncap,
     pub(crate) df: DfEncap,
-    pub(crate) ttl: u8,
-    pub(crate) flow_label: u32,
+    pub(crate) template: OuterTemplate,
+    ttl: u8,
+    flow_label: u32,
     pub(crate) tfc: Tfc,
     pub(crate) iv_base: u64,
     pub(crate) shape: Shape,
@@ -133,6 +135,12 @@ impl<A: Aead, L: LeaseStore> OutboundSa<A, L> {
             dscp: config.dscp,
             ecn: config.ecn,
             df: config.df,
+            template: OuterTemplate::new(
+                &config.addresses,
+                config.encap,
+                config.ttl,
+                config.flow_label,
+            ),
             ttl: config.ttl,
             flow_label: config.flow_label,
             tfc: config.tfc,
@@ -215,6 +223,7 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
     ) -> Result<(), ConfigError> {
         check_common(self.spi, encap)?;
         (self.addresses, self.encap) = (addresses, encap);
+        self.template = OuterTemplate::new(&addresses, encap, self.ttl, self.flow_label);
         Ok(())
     }
 

@@ -102,6 +102,24 @@ impl PortRange {
     }
 }
 
+/// That selectors were asked whether an SA may carry a flow, and one of them said yes.
+///
+/// Only [`crate::decap::Inner::check`] makes one. It may be kept with the flow and the selectors
+/// that it was said of, for the flow's next packet ([`crate::decap::Inner::known`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Entitled(());
+
+impl Entitled {
+    /// Asks the selectors.
+    #[inline]
+    pub(crate) fn ask<'a>(
+        selectors: impl IntoIterator<Item = &'a Selector>,
+        flow: &Flow,
+    ) -> Option<Self> {
+        selectors.into_iter().any(|selector| selector.matches(flow)).then_some(Self(()))
+    }
+}
+
 /// The five-tuple of a packet, as far as it can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {

@@ -9,11 +9,12 @@ use xswan_esp::sequence::LeaseStore;
 use xswan_wire::layers::{self, Layers};
 use xswan_wire::{DropReason, esp, udp};
 
+use crate::flow_cache::{Editions, FlowCache};
 use crate::forward::Fib;
 use crate::held::Held;
 use crate::inbound::InboundWork;
 use crate::limit::RateLimit;
-use crate::outbound::OutboundWork;
+use crate::outbound::{ClearWork, OutboundWork};
 use crate::sink::{Event, Sink};
 use crate::spd::Spd;
 use crate::table::{Slots, SpiReader, StaticSpis};
@@ -36,6 +37,13 @@ pub struct Env<'a> {
     pub now_ms: u64,
 }
 
+impl Env<'_> {
+    #[inline(always)]
+    pub(crate) fn editions(&self) -> Editions {
+        Editions { fib: self.fib.edition(), spd: self.spd.edition() }
+    }
+}
+
 /// An inbound SA with what the pipeline knows of it.
 #[derive(Debug)]
 pub struct Inbound<A, S> {
@@ -56,6 +64,16 @@ pub struct Outbound<A, L> {
     pub path_mtu: u16,
     /// When it was learned, to be forgotten later; `None` if it is configured.
     pub learned_ms: Option<u64>,
+    /// The way to the peer.
+    pub hop: CachedHop,
+}
+
+/// Where the forwarding tables lead an SA's packets, looked up once for each edition of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CachedHop {
+    pub(crate) edition: u32,
+    pub(crate) position: u32,
+    pub(crate) is_known: bool,
 }
 
 /// What an engine is made for.
@@ -111,6 +129,9 @@ pub struct Engine<A, S, L, F> {
     pub(crate) acquire_limit: AcquireLimit,
     /// Packets that wait for an SA.
     pub(crate) held: Held,
+    /// What the tables said of flows.
+    pub(crate) flows: FlowCache,
+    pub(crate) clear_work: Vec<ClearWork<F>>,
     pub(crate) inbound_work: Vec<InboundWork<F>>,
     pub(crate) outbound_work: Vec<OutboundWork<F>>,
     /// For ICMP errors while they are made.
@@ -143,6 +164,8 @@ where
             icmp_limit: RateLimit::new(config.icmp_per_second),
             acquire_limit: AcquireLimit::new(),
             held: Held::new(),
+            flows: FlowCache::new(config.slots, flow_secret(&config.spis)),
+            clear_work: Vec::with_capacity(MAX_BURST),
             inbound_work: Vec::with_capacity(MAX_BURST),
             outbound_work: Vec::with_capacity(MAX_BURST),
             scratch: alloc::vec![0; 2048],
@@ -163,14 +186,29 @@ where
         burst: impl Iterator<Item = (u16, F)>,
     ) {
         for (port, frame) in burst {
-            if self.inbound_work.len().max(self.outbound_work.len()) >= MAX_BURST {
-                self.open_all(env, sink);
-                self.seal_all(env, sink);
-            }
+            self.make_room(env, sink);
             self.totals.received = self.totals.received.wrapping_add(1);
             self.sort(env, sink, port, frame);
         }
-        self.open_all(env, sink);
+        self.run(env, sink);
+    }
+
+    /// Before [`Engine::sort`]: a burst that is full is done first.
+    #[inline(always)]
+    pub(crate) fn make_room<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+        if self.inbound_work.len().max(self.clear_work.len()) >= MAX_BURST {
+            self.run(env, sink);
+        }
+    }
+
+    /// Everything that was sorted, stage by stage.
+    pub(crate) fn run<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+        if !self.inbound_work.is_empty() {
+            self.open_all(env, sink);
+        }
+        if !self.clear_work.is_empty() {
+            self.plan_all(env, sink);
+        }
         self.seal_all(env, sink);
     }
 
@@ -192,8 +230,8 @@ where
             Err(reason) => return self.drop(sink, frame, reason),
         };
         match self.kind(env, port, &layers, bytes) {
-            Kind::Esp => self.check_inbound(env, sink, port, frame, &layers),
-            Kind::Clear => self.plan_outbound(env, sink, port, frame, &layers),
+            Kind::Esp => self.note_esp(sink, port, frame, &layers),
+            Kind::Clear => self.note_clear(sink, port, frame, layers),
         }
     }
 
@@ -266,6 +304,12 @@ where
             + self.drops.iter().map(|&count| i128::from(count)).sum::<i128>();
         came - went - held
     }
+}
+
+/// What places in the cache of flows depend on: nobody outside knows the key of our SPIs.
+fn flow_secret(spis: &SpiReader) -> u64 {
+    let fold = |sum: u64, word: &u32| (sum ^ u64::from(*word)).wrapping_mul(0x0000_0100_0000_01b3);
+    spis.key.0.iter().fold(0xcbf2_9ce4_8422_2325, fold)
 }
 
 /// Whether the destination is one of the gateway's own addresses.

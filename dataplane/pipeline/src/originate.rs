@@ -67,7 +67,7 @@ where
         // The peer's selectors know our address on the protected side, if any of ours.
         let port = self.inner_port(port);
         self.with_error(env, port, packet, problem, |engine, error| {
-            engine.tell_peer(env, sink, error, checked.flow());
+            engine.tell_peer(env, sink, error, &checked.flow(packet));
         });
         self.drop(sink, frame, reason(problem));
     }
@@ -275,7 +275,7 @@ where
     ) -> Result<(), DropReason> {
         let hop = env.fib.lookup(addresses);
         if let NextHop::Drop(reason) = hop {
-            return Err(reason);
+            return Err(*reason);
         }
         let mut out = sink.take().ok_or(DropReason::NoFrame)?;
         let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
@@ -285,8 +285,8 @@ where
         };
         place.copy_from_slice(packet);
         match hop {
-            NextHop::Port { port, mtu, header } if packet.len() <= usize::from(mtu) => {
-                self.send_opened(sink, out, packet.len(), port, &header);
+            NextHop::Port { port, mtu, header } if packet.len() <= usize::from(*mtu) => {
+                self.send_opened(sink, out, packet.len(), *port, header);
             }
             NextHop::Port { .. } => {
                 sink.recycle(out);

@@ -11,29 +11,75 @@ use xswan_esp::selector::Flow;
 use xswan_esp::sequence::LeaseStore;
 use xswan_steer::abi::ROLE_INNER;
 use xswan_wire::icmp::Problem;
-use xswan_wire::layers::Layers;
+use xswan_wire::layers::{self, IpLayer, Layers};
 use xswan_wire::{DropReason, ipv4, ipv6};
 
-use crate::engine::{Engine, Env, is_local};
+use crate::engine::{CachedHop, Engine, Env};
+use crate::flow_cache::{FlowKey, Known, NO_ROW};
 use crate::forward::{L2Header, NextHop};
 use crate::fragment::Fragments;
 use crate::inbound::L2_ROOM;
 use crate::sink::{Event, Sink};
 use crate::spd::{Action, SaHandle};
 
+/// Packets ahead of the one at hand for which the next stage's memory is asked for: as many as
+/// fit between a request and its answer, fewer than would push each other out of the cache.
+const AHEAD: usize = 4;
+
+/// A clear packet between its headers and its policy.
+pub(crate) struct ClearWork<F> {
+    frame: F,
+    port: u16,
+    layers: Layers,
+    key: FlowKey,
+    /// In the cache of flows.
+    place: u32,
+    /// Whether the destination is an address of our own.
+    is_local: bool,
+    policy: Result<Option<(Action, u32)>, DropReason>,
+}
+
+impl<F> ClearWork<F> {
+    /// Where the IP packet lies in the frame.
+    #[inline(always)]
+    fn range(&self) -> (usize, usize) {
+        (usize::from(self.layers.l3_offset), self.layers.l3_end())
+    }
+
+    #[inline(always)]
+    fn packet<K: Sink<Frame = F>>(&self) -> &[u8] {
+        let (start, end) = self.range();
+        K::bytes(&self.frame).get(start..end).unwrap_or_default()
+    }
+
+    #[inline]
+    fn flow<K: Sink<Frame = F>>(&self) -> Flow {
+        Flow::of(&self.layers.ip, self.packet::<K>())
+    }
+
+    /// The slot of the SA that is to protect it, if one is.
+    #[inline(always)]
+    fn slot(&self) -> Option<usize> {
+        match self.policy {
+            Ok(Some((Action::Protect(Some(handle)), _))) => Some(handle.slot as usize),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
 /// A packet between its framing and its sealing.
 pub(crate) struct OutboundWork<F> {
     /// The clear packet.
     frame: F,
-    /// Where the IP packet lies in the frame's received bytes.
-    start: usize,
-    end: usize,
     out: F,
+    /// Where the IP packet lies in the frame's received bytes.
+    start: u32,
+    end: u32,
+    slot: u32,
     /// Where the outer IP packet starts in `out`.
-    at: usize,
-    slot: usize,
-    job: SealJob,
+    at: u16,
     exit: Exit,
+    job: SealJob,
 }
 
 /// Where a finished packet leaves.
@@ -47,24 +93,24 @@ pub(crate) enum Exit {
 
 /// The way to an SA's peer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Way {
+pub(crate) struct Way<'e> {
     exit: Exit,
-    header: Option<L2Header>,
+    header: Option<&'e L2Header>,
     mtu: u16,
 }
 
-impl Way {
+impl Way<'_> {
     /// Where the IP packet starts in a frame that leaves this way.
+    #[inline(always)]
     fn at(&self) -> usize {
-        self.header.as_ref().map_or(L2_ROOM, L2Header::len)
+        self.header.map_or(L2_ROOM, L2Header::len)
     }
 
-    /// Writes the layer-2 header, if there is one.
+    /// Writes the layer-2 header, if there is one; the packet behind it must follow.
+    #[inline(always)]
     fn write_header(&self, room: &mut [u8]) {
-        if let Some(header) = &self.header
-            && let Some(place) = room.get_mut(..header.len())
-        {
-            place.copy_from_slice(header.as_bytes());
+        if let Some(header) = self.header {
+            header.write_ahead(room);
         }
     }
 }
@@ -75,43 +121,117 @@ where
     S: AsRef<[u64]> + AsMut<[u64]>,
     L: LeaseStore,
 {
-    /// Policy for a clear packet from a port, then framing if it is to be protected.
-    pub(crate) fn plan_outbound<K: Sink<Frame = F>>(
+    /// A clear packet: which flow it is.
+    #[inline(always)]
+    pub(crate) fn note_clear<K: Sink<Frame = F>>(
         &mut self,
-        env: &Env<'_>,
         sink: &mut K,
         port: u16,
         frame: F,
-        layers: &Layers,
+        layers: Layers,
     ) {
         let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
         let packet = K::bytes(&frame).get(start..end).unwrap_or_default();
         if layers.ip.is_v4() && !ipv4::checksum_is_right(packet) {
             return self.drop(sink, frame, DropReason::Malformed);
         }
-        let flow = Flow::of(&layers.ip, packet);
-        let policy = match self.role(port) & ROLE_INNER {
-            0 => Ok(None),
-            _ => outbound_policy(env, &flow),
+        let key = FlowKey::outbound(&Flow::of(&layers.ip, packet));
+        let place = self.flows.place(&key);
+        if let Some(line) = self.flows.line(place) {
+            K::prefetch(line);
+        }
+        let (is_local, policy) = (false, Ok(None));
+        self.clear_work.push(ClearWork { frame, port, layers, key, place, is_local, policy });
+    }
+
+    /// Policy, then framing of what is to be protected, over all clear packets.
+    pub(crate) fn plan_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+        let mut work = core::mem::take(&mut self.clear_work);
+        for item in &mut work {
+            self.ask_policy::<K>(env, item);
+            if let Some(place) = item.slot().and_then(|slot| self.outbound.place(slot)) {
+                K::prefetch(place);
+            }
+        }
+        let mut items = work.drain(..);
+        while let Some(item) = items.next() {
+            let ahead = items.as_slice().get(AHEAD).and_then(ClearWork::slot);
+            if let Some(entry) = ahead.and_then(|slot| self.outbound.at(slot)) {
+                K::prefetch(entry);
+            }
+            self.plan_outbound(env, sink, item);
+        }
+        drop(items);
+        self.clear_work = work;
+    }
+
+    /// What the tables say of a clear packet.
+    #[inline(always)]
+    fn ask_policy<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, item: &mut ClearWork<F>) {
+        let editions = env.editions();
+        let known = match self.flows.find(&item.key, item.place, editions) {
+            Some(known) => known,
+            None => match self.ask_tables::<K>(env, item) {
+                Ok(known) => known,
+                Err(reason) => return item.policy = Err(reason),
+            },
         };
-        let policy = match policy {
+        if self.role(item.port) & ROLE_INNER != 0 {
+            item.policy = Ok(env.spd.action(known.row));
+        }
+        item.is_local = matches!(env.fib.hop(known.hop), NextHop::Local);
+    }
+
+    #[cold]
+    fn ask_tables<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        item: &ClearWork<F>,
+    ) -> Result<Known, DropReason> {
+        let row = match self.role(item.port) & ROLE_INNER {
+            // Asked by `without_sa`, in its own order.
+            0 => None,
+            _ => env.spd.outbound_row(&item.flow::<K>())?,
+        };
+        let hop = env.fib.position(&item.layers.ip.addresses);
+        let known = Known { row: row.unwrap_or(NO_ROW), hop, entitled: None };
+        if self.role(item.port) & ROLE_INNER != 0 {
+            self.flows.keep(item.key, item.place, env.editions(), known);
+        }
+        Ok(known)
+    }
+
+    /// What policy says is done, or framed to be done with the rest.
+    #[inline(always)]
+    fn plan_outbound<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        item: ClearWork<F>,
+    ) {
+        let policy = match item.policy {
             Ok(policy) => policy,
-            Err(reason) => return self.drop(sink, frame, reason),
+            Err(reason) => return self.drop(sink, item.frame, reason),
         };
+        let (start, end) = item.range();
         match policy {
             // Not forwarded, so no tunnel takes it, even under a policy to everywhere.
-            Some((Action::Protect(_), _)) if is_local(env.fib, layers) => {
-                self.punt_received(sink, frame, start, end);
+            Some((Action::Protect(_), _)) if item.is_local => {
+                self.punt_received(sink, item.frame, start, end);
             }
             Some((Action::Protect(Some(handle)), _)) => {
-                self.frame_outbound(env, sink, port, frame, layers, handle);
+                self.frame_outbound(env, sink, item.port, item.frame, &item.layers, handle);
             }
             Some((Action::Protect(None), child)) => {
-                self.trap_received(env, sink, port, frame, child, &flow);
+                let flow = item.flow::<K>();
+                self.trap_received(env, sink, item.port, item.frame, child, &flow);
             }
-            Some((Action::Discard, _)) => self.drop(sink, frame, DropReason::Discarded),
-            Some((Action::Bypass, _)) => self.punt_received(sink, frame, start, end),
-            None => self.without_policy(env, sink, port, frame, &flow, (start, end)),
+            Some((Action::Discard, _)) => self.drop(sink, item.frame, DropReason::Discarded),
+            Some((Action::Bypass, _)) => self.punt_received(sink, item.frame, start, end),
+            None => {
+                let flow = item.flow::<K>();
+                self.without_policy(env, sink, item.port, item.frame, &flow, (start, end));
+            }
         }
     }
 
@@ -177,6 +297,7 @@ where
     }
 
     /// Time to live, way out, size; then the ESP frame around the place of the payload.
+    #[inline(always)]
     fn frame_outbound<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
@@ -204,22 +325,22 @@ where
         let packet = K::bytes_mut(&mut frame).get_mut(start..end).unwrap_or_default();
         // Undone if the packet turns out too big: the source must see what it sent.
         decrement_ttl(packet);
+        way.write_header(K::room_mut(&mut out));
         let at = way.at();
         let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-        match self.prepare(env, sink, slot, packet, way.mtu, room) {
+        match self.prepare(env, sink, slot, (&layers.ip, packet), way.mtu, room) {
             Ok(job) => {
-                way.write_header(K::room_mut(&mut out));
-                let exit = way.exit;
-                self.outbound_work.push(OutboundWork {
+                let work = OutboundWork {
                     frame,
-                    start,
-                    end,
                     out,
-                    at,
-                    slot,
+                    start: start as u32,
+                    end: end as u32,
+                    slot: handle.slot,
+                    at: at as u16,
+                    exit: way.exit,
                     job,
-                    exit,
-                });
+                };
+                self.outbound_work.push(work);
             }
             Err(DropReason::TooBig) => {
                 sink.recycle(out);
@@ -232,46 +353,53 @@ where
         }
     }
 
+    #[inline(always)]
     fn prepare<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
         slot: usize,
-        packet: &[u8],
+        (ip, packet): (&IpLayer, &[u8]),
         mtu: u16,
         room: &mut [u8],
     ) -> Result<SealJob, DropReason> {
         let entry = self.outbound.at_mut(slot).ok_or(DropReason::NoSa)?;
-        let prepared = encap::prepare(&mut entry.sa, packet, mtu, env.now_ms, room);
-        let handle = u32::try_from(slot).unwrap_or(u32::MAX);
-        match entry.sa.take_expiry() {
-            Some(Expiry::Soft) => sink.event(Event::SoftExpiryOut { slot: handle }),
-            Some(Expiry::Hard) => sink.event(Event::HardExpiryOut { slot: handle }),
-            None => {}
+        let prepared = encap::prepare_parsed(&mut entry.sa, ip, packet, mtu, env.now_ms, room);
+        if let Some(expiry) = entry.sa.take_expiry() {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            sink.event(match expiry {
+                Expiry::Soft => Event::SoftExpiryOut { slot },
+                Expiry::Hard => Event::HardExpiryOut { slot },
+            });
         }
         prepared
     }
 
     /// The way to the peer of an outbound SA, with the smaller of link and path MTU.
-    pub(crate) fn way(&self, env: &Env<'_>, slot: usize) -> Result<Way, DropReason> {
-        let entry = self.outbound.at(slot).ok_or(DropReason::NoSa)?;
-        match env.fib.lookup(entry.sa.addresses()) {
+    #[inline(always)]
+    pub(crate) fn way<'e>(&mut self, env: &Env<'e>, slot: usize) -> Result<Way<'e>, DropReason> {
+        let entry = self.outbound.at_mut(slot).ok_or(DropReason::NoSa)?;
+        if !entry.hop.is_known || entry.hop.edition != env.fib.edition() {
+            let position = env.fib.position(entry.sa.addresses());
+            entry.hop = CachedHop { edition: env.fib.edition(), position, is_known: true };
+        }
+        match env.fib.hop(entry.hop.position) {
             NextHop::Port { port, mtu, header } => Ok(Way {
-                exit: Exit::Port(port),
+                exit: Exit::Port(*port),
                 header: Some(header),
-                mtu: mtu.min(entry.path_mtu),
+                mtu: entry.path_mtu.min(*mtu),
             }),
             NextHop::Kernel { mtu } => {
-                Ok(Way { exit: Exit::Kernel, header: None, mtu: mtu.min(entry.path_mtu) })
+                Ok(Way { exit: Exit::Kernel, header: None, mtu: entry.path_mtu.min(*mtu) })
             }
             // A peer address that is our own: a loop in the making.
             NextHop::Local => Err(DropReason::NoRoute),
-            NextHop::Drop(reason) => Err(reason),
+            NextHop::Drop(reason) => Err(*reason),
         }
     }
 
     /// The longest inner packet of an outbound SA that fits its way, in bytes.
-    pub(crate) fn max_inner(&self, slot: usize, way: &Way) -> u16 {
+    pub(crate) fn max_inner(&self, slot: usize, way: &Way<'_>) -> u16 {
         self.outbound.at(slot).map_or(0, |entry| entry.sa.max_inner(way.mtu))
     }
 
@@ -285,7 +413,7 @@ where
         mut frame: F,
         layers: &Layers,
         slot: usize,
-        way: &Way,
+        way: &Way<'_>,
     ) {
         let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
         let max_inner = self.max_inner(slot, way);
@@ -306,7 +434,7 @@ where
         sink: &mut K,
         packet: &[u8],
         slot: usize,
-        way: &Way,
+        way: &Way<'_>,
     ) {
         let max_inner = usize::from(self.max_inner(slot, way));
         let Some(mut fragments) = Fragments::new(packet, max_inner) else {
@@ -339,19 +467,22 @@ where
         sink: &mut K,
         packet: &[u8],
         slot: usize,
-        way: &Way,
+        way: &Way<'_>,
     ) -> Result<(), DropReason> {
         self.seal_all(env, sink);
+        let layers =
+            layers::parse_packet(packet, packet.len()).map_err(|_shape| DropReason::Malformed)?;
         let mut out = sink.take().ok_or(DropReason::NoFrame)?;
+        way.write_header(K::room_mut(&mut out));
         let at = way.at();
         let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-        let sealed = self.prepare(env, sink, slot, packet, way.mtu, room).and_then(|job| {
+        let prepared = self.prepare(env, sink, slot, (&layers.ip, packet), way.mtu, room);
+        let sealed = prepared.and_then(|job| {
             let entry = self.outbound.at(slot).ok_or(DropReason::NoSa)?;
             encap::seal(entry.sa.cipher(), &job, packet, room)
         });
         match sealed {
             Ok(len) => {
-                way.write_header(K::room_mut(&mut out));
                 self.totals.sealed = self.totals.sealed.wrapping_add(1);
                 self.leave(sink, out, at, len, way.exit);
                 Ok(())
@@ -365,12 +496,21 @@ where
 
     /// Runs the cipher over everything that was framed, and sends it.
     pub(crate) fn seal_all<K: Sink<Frame = F>>(&mut self, _env: &Env<'_>, sink: &mut K) {
+        if self.outbound_work.is_empty() {
+            return;
+        }
         let mut work = core::mem::take(&mut self.outbound_work);
-        for item in work.drain(..) {
+        let mut items = work.drain(..);
+        while let Some(item) = items.next() {
+            if let Some(ahead) = items.as_slice().get(AHEAD)
+                && let Some(entry) = self.outbound.at(ahead.slot as usize)
+            {
+                entry.sa.cipher().prefetch();
+            }
             let OutboundWork { frame, start, end, mut out, at, slot, job, exit } = item;
-            let packet = K::bytes(&frame).get(start..end).unwrap_or_default();
-            let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-            let sealed = match self.outbound.at(slot) {
+            let packet = K::bytes(&frame).get(start as usize..end as usize).unwrap_or_default();
+            let room = K::room_mut(&mut out).get_mut(usize::from(at)..).unwrap_or_default();
+            let sealed = match self.outbound.at(slot as usize) {
                 Some(entry) => encap::seal(entry.sa.cipher(), &job, packet, room),
                 None => Err(DropReason::NoSa),
             };
@@ -378,14 +518,16 @@ where
             match sealed {
                 Ok(len) => {
                     self.totals.sealed = self.totals.sealed.wrapping_add(1);
-                    self.leave(sink, out, at, len, exit);
+                    self.leave(sink, out, usize::from(at), len, exit);
                 }
                 Err(reason) => self.drop(sink, out, reason),
             }
         }
+        drop(items);
         self.outbound_work = work;
     }
 
+    #[inline(always)]
     fn leave<K: Sink<Frame = F>>(
         &mut self,
         sink: &mut K,
@@ -459,6 +601,7 @@ pub(crate) fn may_fragment(packet: &[u8]) -> bool {
 }
 
 /// One hop less, the IPv4 checksum with it. The caller has seen that it is above 1.
+#[inline(always)]
 pub(crate) fn decrement_ttl(packet: &mut [u8]) {
     change_ttl(packet, |ttl| ttl.saturating_sub(1));
 }
@@ -467,6 +610,7 @@ pub(crate) fn increment_ttl(packet: &mut [u8]) {
     change_ttl(packet, |ttl| ttl.saturating_add(1));
 }
 
+#[inline(always)]
 fn change_ttl(packet: &mut [u8], change: impl Fn(u8) -> u8) {
     match packet.first().map(|first| first >> 4) {
         Some(4) => {

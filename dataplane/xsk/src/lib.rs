@@ -35,7 +35,7 @@ pub mod umem;
 mod wait;
 pub mod xsk;
 
-pub use cycles::cycles;
+pub use cycles::{cycles, prefetch};
 pub use frame::{Frame, FrameBatch, FrameStock, TooLong};
 pub use ledger::Ledger;
 pub use socket::{

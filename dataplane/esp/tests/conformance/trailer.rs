@@ -156,7 +156,8 @@ fn transport_mode_trailers() {
     packet.next_header = 17;
     packet.options = vec![1; 8];
     let (checked, inner) = receive_checked(&mut sa, &packet.build().unwrap()).unwrap();
-    assert_eq!((checked.flow().ports, checked.flow().protocol), (Some((5000, 6000)), 17));
+    let flow = checked.flow(&inner);
+    assert_eq!((flow.ports, flow.protocol), (Some((5000, 6000)), 17));
     assert_eq!((inner.len(), inner[9]), (40, 17));
     assert!(xswan_wire::ipv4::checksum_is_right(&inner));
     packet.sequence = 2;
