@@ -11,13 +11,15 @@
 //! to do. `inner` must be a whole IP packet whose time to live has been dealt with; what
 //! follows the length that its header gives is ignored and never sealed.
 
+use core::fmt;
 use core::ops::Range;
 
+use xswan_wire::brief::Brief;
 use xswan_wire::layers::{self, Addresses, ESP, IpLayer, UDP};
 use xswan_wire::{Bytes, DropReason, esp, ipv4, ipv6, udp};
 
 use crate::aead::{Aad, Aead, IV_LEN, Nonce, Shape};
-use crate::ecn::{self, DfEncap};
+use crate::ecn::DfEncap;
 use crate::lifetime::Expiry;
 use crate::outer_template::Variable;
 use crate::sa::{Mode, OutboundSa, Tfc};
@@ -34,19 +36,28 @@ const fn fixed_len(shape: Shape) -> usize {
 
 /// A prepared packet that waits for the cipher.
 ///
-/// Two cache lines with its frame beside it: lengths are those of an IP packet and fit 32 bits.
-#[derive(Debug)]
+/// Numbers only, which go from registers into the list of a burst: what is put together in
+/// memory and copied from there has to wait for itself.
 #[must_use = "a prepared packet has used up a sequence number"]
 pub struct SealJob {
-    nonce: Nonce,
-    aad: Aad,
-    /// Where the UDP header lies whose checksum is to be computed; 0 for none.
-    udp_checksum_at: u16,
+    sequence: u64,
+    iv: [u8; IV_LEN],
+    salt: [u8; 4],
+    spi: u32,
     source_from: u32,
     source_to: u32,
     sealed_from: u32,
     total_len: u32,
-    sequence: u64,
+    /// Where the UDP header lies whose checksum is to be computed; 0 for none.
+    udp_checksum_at: u16,
+    esn: bool,
+}
+
+impl fmt::Debug for SealJob {
+    /// Nothing of the salt, which is part of the keying material.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealJob").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
 }
 
 impl SealJob {
@@ -63,7 +74,7 @@ impl SealJob {
     }
 }
 
-const _: () = assert!(size_of::<SealJob>() <= 64);
+const _: () = assert!(size_of::<SealJob>() <= 48);
 
 /// Where things go in one packet.
 struct Plan {
@@ -78,6 +89,16 @@ struct Plan {
 }
 
 impl<A, L: LeaseStore> OutboundSa<A, L> {
+    /// Where the UDP header lies whose checksum is to be computed, of a packet with so many octets
+    /// in front of ESP; 0 for none.
+    #[inline(always)]
+    fn udp_checksum_at(&self, front_len: usize) -> u16 {
+        if !self.udp_checksum || self.encap.is_none() || self.addresses.is_v4() {
+            return 0;
+        }
+        front_len.checked_sub(udp::HEADER_LEN).and_then(|at| u16::try_from(at).ok()).unwrap_or(0)
+    }
+
     /// Bytes that an inner packet of `inner_len` grows by, TFC padding apart; in transport mode
     /// one without options or extension headers.
     #[must_use]
@@ -128,24 +149,113 @@ pub fn prepare<A, L: LeaseStore>(
     now_ms: u64,
     out: &mut [u8],
 ) -> Result<SealJob, DropReason> {
-    let layers =
-        layers::parse_packet(inner, inner.len()).map_err(|_shape| DropReason::Malformed)?;
-    prepare_parsed(sa, &layers.ip, inner, mtu, now_ms, out)
+    let brief = Brief::of_packet(inner).map_err(|_shape| DropReason::Malformed)?;
+    prepare_parsed(sa, &brief, inner, mtu, now_ms, out)
 }
 
 /// As [`prepare`] where the IP header of `inner` has been read already.
 ///
 /// # Errors
-/// Those of [`prepare`]; [`DropReason::FrameViolation`] if `ip` is not what `inner` says.
-#[inline]
+/// Those of [`prepare`]; [`DropReason::FrameViolation`] if `brief` is not what `inner` says.
+#[inline(always)]
 pub fn prepare_parsed<A, L: LeaseStore>(
     sa: &mut OutboundSa<A, L>,
-    ip: &IpLayer,
+    brief: &Brief,
     inner: &[u8],
     mtu: u16,
     now_ms: u64,
     out: &mut [u8],
 ) -> Result<SealJob, DropReason> {
+    if sa.is_plain {
+        return prepare_plain(sa, brief, inner, mtu, now_ms, out);
+    }
+    prepare_other(sa, inner, mtu, now_ms, out)
+}
+
+/// Tunnel mode, an AEAD and no padding but what alignment asks for: nearly every packet there is.
+///
+/// The same as [`prepare_other`] with everything that is known of such an SA written out.
+#[inline(always)]
+fn prepare_plain<A, L: LeaseStore>(
+    sa: &mut OutboundSa<A, L>,
+    ip: &Brief,
+    inner: &[u8],
+    mtu: u16,
+    now_ms: u64,
+    out: &mut [u8],
+) -> Result<SealJob, DropReason> {
+    const AROUND: u32 = fixed_len(Shape::AEAD) as u32;
+    const ESP_TO_PAYLOAD: u32 = (esp::HEADER_LEN + IV_LEN) as u32;
+    sa.lifetime.check(now_ms)?;
+    let front_len = u32::from(sa.template.len());
+    let pad_len = ip.total_len.wrapping_add(TRAILER_LEN as u32).wrapping_neg() & 3;
+    // An IP packet, at most 88 octets and three more cannot overflow 32 bits.
+    let total_len = ip.total_len.wrapping_add(front_len).wrapping_add(AROUND).wrapping_add(pad_len);
+    if total_len > u32::from(mtu) {
+        return Err(DropReason::TooBig);
+    }
+    let out = out.get_mut(..total_len as usize).ok_or(DropReason::FrameViolation)?;
+    let sequence = sa.sequence.take()?;
+    write_outer(sa, ip, inner, sequence, out).ok_or(DropReason::FrameViolation)?;
+    let iv = iv(sa, sequence);
+    let payload_from = front_len.wrapping_add(ESP_TO_PAYLOAD);
+    let trailer_from = payload_from.wrapping_add(ip.total_len);
+    let next_header = if ip.is_v4() { esp::NEXT_HEADER_IPV4 } else { esp::NEXT_HEADER_IPV6 };
+    let esp = out.get_mut(front_len as usize..).and_then(<[u8]>::first_chunk_mut);
+    *esp.ok_or(DropReason::FrameViolation)? = esp_and_iv(sa.spi, sequence, iv);
+    let trailer = out.get_mut(trailer_from as usize..).and_then(<[u8]>::first_chunk_mut);
+    *trailer.ok_or(DropReason::FrameViolation)? = short_trailer(pad_len, next_header);
+    account(sa, ip, now_ms);
+    Ok(SealJob {
+        sequence,
+        iv,
+        salt: sa.salt,
+        spi: sa.spi,
+        source_from: 0,
+        source_to: ip.total_len,
+        sealed_from: payload_from,
+        total_len,
+        udp_checksum_at: sa.udp_checksum_at(front_len as usize),
+        esn: sa.sequence.esn(),
+    })
+}
+
+/// One sender, one counter: as unique as the sequence number (RFC 4106 section 3.1).
+#[inline(always)]
+fn iv<A, L: LeaseStore>(sa: &OutboundSa<A, L>, sequence: u64) -> [u8; IV_LEN] {
+    sa.iv_base.wrapping_add(sequence).to_be_bytes()
+}
+
+/// SPI, the low half of the sequence number, IV.
+#[inline(always)]
+const fn esp_and_iv(spi: u32, sequence: u64, iv: [u8; IV_LEN]) -> [u8; 16] {
+    let header = (spi as u64) << 32 | sequence & 0xffff_ffff;
+    let both = (header as u128) << 64 | u64::from_be_bytes(iv) as u128;
+    both.to_be_bytes()
+}
+
+/// Counts the packet against the SA's limits.
+#[inline(always)]
+fn account<A, L: LeaseStore>(sa: &mut OutboundSa<A, L>, ip: &Brief, now_ms: u64) {
+    if let Some(event) = sa.lifetime.account(ip.total_len as usize, now_ms) {
+        sa.expiry = Some(event);
+    }
+    if sa.sequence.past_soft() && sa.lifetime.reach_soft() {
+        sa.expiry = Some(Expiry::Soft);
+    }
+}
+
+#[inline(never)]
+fn prepare_other<A, L: LeaseStore>(
+    sa: &mut OutboundSa<A, L>,
+    inner: &[u8],
+    mtu: u16,
+    now_ms: u64,
+    out: &mut [u8],
+) -> Result<SealJob, DropReason> {
+    let layers =
+        layers::parse_packet(inner, inner.len()).map_err(|_shape| DropReason::Malformed)?;
+    let (ip, brief) = (&layers.ip, &Brief::from(&layers));
     sa.lifetime.check(now_ms)?;
     let plan = match sa.mode {
         Mode::Tunnel => plan_tunnel(sa, ip, mtu),
@@ -157,17 +267,12 @@ pub fn prepare_parsed<A, L: LeaseStore>(
     let out = out.get_mut(..plan.total_len).ok_or(DropReason::FrameViolation)?;
     let sequence = sa.sequence.take()?;
     match sa.mode {
-        Mode::Tunnel => write_outer(sa, ip, inner, sequence, out),
+        Mode::Tunnel => write_outer(sa, brief, inner, sequence, out),
         Mode::Transport => write_own_header(sa, inner, &plan, out),
     }
     .ok_or(DropReason::FrameViolation)?;
     let job = write_esp(sa, &plan, sequence, out).ok_or(DropReason::FrameViolation)?;
-    if let Some(event) = sa.lifetime.account(ip.total_len as usize, now_ms) {
-        sa.expiry = Some(event);
-    }
-    if sa.sequence.past_soft() && sa.lifetime.reach_soft() {
-        sa.expiry = Some(Expiry::Soft);
-    }
+    account(sa, brief, now_ms);
     Ok(job)
 }
 
@@ -187,7 +292,8 @@ pub fn seal<A: Aead>(
     let (Some(source), Some(sealed)) = (source, sealed) else {
         return Err(DropReason::FrameViolation);
     };
-    cipher.seal(&job.nonce, &job.aad, source, sealed);
+    let aad = Aad::new(job.spi, job.sequence, job.esn);
+    cipher.seal(&Nonce::new(job.salt, job.iv), &aad, source, sealed);
     if job.udp_checksum_at != 0 {
         fill_udp_checksum(job, out)?;
     }
@@ -217,7 +323,6 @@ pub fn encap<A: Aead, L: LeaseStore>(
     seal(sa.cipher(), &job, inner, out)
 }
 
-#[inline]
 fn plan_tunnel<A, L: LeaseStore>(sa: &OutboundSa<A, L>, ip: &IpLayer, mtu: u16) -> Plan {
     let inner_len = ip.total_len as usize;
     let tfc_len = match sa.tfc {
@@ -265,10 +370,10 @@ impl Plan {
 }
 
 /// Writes the tunnel's IP header and UDP.
-#[inline]
+#[inline(always)]
 fn write_outer<A, L: LeaseStore>(
     sa: &OutboundSa<A, L>,
-    ip: &IpLayer,
+    ip: &Brief,
     inner: &[u8],
     sequence: u64,
     out: &mut [u8],
@@ -281,7 +386,7 @@ fn write_outer<A, L: LeaseStore>(
     };
     #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted")]
     let identification = sequence as u16;
-    let traffic_class = ecn::encapsulate(sa.ecn, sa.dscp, ip.traffic_class);
+    let traffic_class = sa.class.apply(ip.traffic_class);
     sa.template.emit(&Variable { traffic_class, dont_fragment, identification }, out)
 }
 
@@ -309,7 +414,6 @@ fn write_udp<A, L: LeaseStore>(sa: &OutboundSa<A, L>, offset: usize, out: &mut [
 }
 
 /// Writes SPI, sequence number, IV and trailer, and says what the cipher is to do.
-#[inline]
 fn write_esp<A, L>(
     sa: &OutboundSa<A, L>,
     plan: &Plan,
@@ -319,13 +423,12 @@ fn write_esp<A, L>(
 where
     L: LeaseStore,
 {
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is sent")]
-    let low = sequence as u32;
-    // One sender, one counter: as unique as the sequence number (RFC 4106 section 3.1).
-    let iv = sa.iv_base.wrapping_add(sequence).to_be_bytes();
+    let iv = iv(sa, sequence);
     let after_header = plan.front_len.checked_add(esp::HEADER_LEN)?;
     let sealed_from = after_header.checked_add(usize::from(sa.shape.counter_len))?;
-    esp::Header { spi: sa.spi, sequence: low }.emit(out.get_mut(plan.front_len..)?)?;
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is sent")]
+    let header = esp::Header { spi: sa.spi, sequence: sequence as u32 };
+    header.emit(out.get_mut(plan.front_len..)?)?;
     if usize::from(sa.shape.counter_len) == IV_LEN {
         *out.get_mut(after_header..)?.first_chunk_mut::<IV_LEN>()? = iv;
     }
@@ -334,23 +437,15 @@ where
     let payload_from = sealed_from.checked_add(usize::from(sa.shape.own_iv_len))?;
     let trailer_from = payload_from.checked_add(payload_len)?;
     let trailer_to = plan.total_len.checked_sub(usize::from(sa.shape.icv_len))?;
-    if plan.tfc_len == 0 && plan.pad_len < 4 {
-        *out.get_mut(trailer_from..)?.first_chunk_mut::<8>()? = short_trailer(plan);
-    } else {
-        write_trailer(out.get_mut(trailer_from..trailer_to)?, plan)?;
-    }
+    write_trailer(out.get_mut(trailer_from..trailer_to)?, plan)?;
 
-    let udp_checksum_at = match sa.addresses {
-        Addresses::V6 { .. } if sa.encap.is_some() && sa.udp_checksum => {
-            u16::try_from(plan.front_len.checked_sub(udp::HEADER_LEN)?).ok()?
-        }
-        Addresses::V6 { .. } | Addresses::V4 { .. } => 0,
-    };
     Some(SealJob {
-        nonce: Nonce::new(sa.salt, iv),
-        aad: Aad::new(sa.spi, sequence, sa.sequence.esn()),
         sequence,
-        udp_checksum_at,
+        iv,
+        salt: sa.salt,
+        spi: sa.spi,
+        esn: sa.sequence.esn(),
+        udp_checksum_at: sa.udp_checksum_at(plan.front_len),
         source_from: u32::try_from(plan.source.start).ok()?,
         source_to: u32::try_from(plan.source.end).ok()?,
         sealed_from: u32::try_from(sealed_from).ok()?,
@@ -361,11 +456,10 @@ where
 /// Up to three octets of padding, pad length, next header, at the front of eight: behind a trailer
 /// is the ICV's place, which has not been written yet.
 #[inline(always)]
-fn short_trailer(plan: &Plan) -> [u8; 8] {
-    let [pad_len, ..] = plan.pad_len.to_le_bytes();
-    let bits = u32::from(pad_len).wrapping_mul(8) & 63;
+fn short_trailer(pad_len: u32, next_header: u8) -> [u8; 8] {
+    let bits = pad_len.wrapping_mul(8);
     let pad = 0x03_0201 & 1_u64.wrapping_shl(bits).wrapping_sub(1);
-    let end = u64::from(u16::from_le_bytes([pad_len, plan.next_header]));
+    let end = u64::from(next_header).wrapping_shl(8) | u64::from(pad_len);
     (pad | end.wrapping_shl(bits)).to_le_bytes()
 }
 

@@ -133,7 +133,7 @@ impl Lifetime {
     }
 
     /// Counts one packet of `bytes` and says what that reached, each event once.
-    #[inline]
+    #[inline(always)]
     pub fn account(&mut self, bytes: usize, now_ms: u64) -> Option<Expiry> {
         self.bytes = self.bytes.saturating_add(bytes as u64);
         self.packets = self.packets.saturating_add(1);
@@ -141,7 +141,7 @@ impl Lifetime {
     }
 
     /// What has been reached by now, without a packet: for the housekeeping slot.
-    #[inline]
+    #[inline(always)]
     pub fn poll(&mut self, now_ms: u64) -> Option<Expiry> {
         if self.is_quiet(now_ms) { None } else { self.report(now_ms) }
     }

@@ -28,6 +28,7 @@ pub(crate) struct OuterTemplate {
     octets: [u8; TEMPLATE_LEN],
     /// Sum of the IPv4 header's 16-bit words, not folded.
     sum: u32,
+    len: u8,
     is_v4: bool,
     has_udp: bool,
 }
@@ -69,14 +70,22 @@ impl OuterTemplate {
             udp::Repr { source_port: ports.local, destination_port: ports.remote, len: 0 }
                 .emit(datagram);
         }
-        let is_v4 = addresses.is_v4();
+        let (is_v4, has_udp) = (addresses.is_v4(), encap.is_some());
+        let udp_len = if has_udp { udp::HEADER_LEN } else { 0 };
+        let len = u8::try_from(ip_len.unwrap_or(0).saturating_add(udp_len)).unwrap_or(0);
         if is_v4 && let Some(checksum) = octets.get_mut(10..12) {
             checksum.fill(0);
         }
         let (words, _) = octets.as_chunks::<2>();
         let header = words.iter().take(ipv4::HEADER_LEN / 2);
         let sum = header.map(|word| u32::from(u16::from_be_bytes(*word))).sum();
-        Self { octets, sum, is_v4, has_udp: encap.is_some() }
+        Self { octets, sum, len, is_v4, has_udp }
+    }
+
+    /// Length in bytes of the headers.
+    #[inline(always)]
+    pub(crate) const fn len(&self) -> u8 {
+        self.len
     }
 
     /// Writes the headers to the front of `out`, which is the whole outer packet; `None` if it is

@@ -10,9 +10,8 @@ use xswan_wire::layers::Addresses;
 use xswan_wire::{DropReason, esp, ipv4, ipv6, udp};
 
 use crate::aead::{Aead, Shape};
-use crate::ecn::{DfEncap, DscpDecap, DscpEncap, EcnAnomaly, EcnDecap, EcnEncap};
+use crate::ecn::{ClassEncap, DfEncap, DscpDecap, DscpEncap, EcnAnomaly, EcnDecap};
 use crate::lifetime::{Expiry, Lifetime};
-use crate::outer::Outer;
 use crate::outer_template::OuterTemplate;
 use crate::replay::ReplayWindow;
 use crate::resync::Resync;
@@ -87,8 +86,7 @@ pub struct OutboundSa<A, L> {
     pub(crate) addresses: Addresses,
     pub(crate) encap: Option<UdpPorts>,
     pub(crate) udp_checksum: bool,
-    pub(crate) dscp: DscpEncap,
-    pub(crate) ecn: EcnEncap,
+    pub(crate) class: ClassEncap,
     pub(crate) df: DfEncap,
     pub(crate) template: OuterTemplate,
     ttl: u8,
@@ -96,6 +94,8 @@ pub struct OutboundSa<A, L> {
     pub(crate) tfc: Tfc,
     pub(crate) iv_base: u64,
     pub(crate) shape: Shape,
+    /// Tunnel mode, an AEAD, no TFC padding.
+    pub(crate) is_plain: bool,
     cipher: A,
 }
 
@@ -132,8 +132,7 @@ impl<A: Aead, L: LeaseStore> OutboundSa<A, L> {
             addresses: config.addresses,
             encap: config.encap,
             udp_checksum: config.udp_checksum,
-            dscp: config.dscp,
-            ecn: config.ecn,
+            class: ClassEncap::new(config.ecn, config.dscp),
             df: config.df,
             template: OuterTemplate::new(
                 &config.addresses,
@@ -146,6 +145,9 @@ impl<A: Aead, L: LeaseStore> OutboundSa<A, L> {
             tfc: config.tfc,
             iv_base: config.iv_base,
             shape: cipher.shape(),
+            is_plain: config.mode == Mode::Tunnel
+                && config.tfc == Tfc::Off
+                && cipher.shape() == Shape::AEAD,
             cipher,
         })
     }
@@ -357,13 +359,12 @@ impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
         self.last_seen_ms = last_seen_ms;
     }
 
-    /// Where an accepted packet came from, if that is elsewhere than the SA says
-    /// ([`crate::decap::Checked::moved`]) and elsewhere than was reported last; another source
+    /// Where an accepted packet came from that has [`crate::decap::Checked::moved`], if that is
+    /// elsewhere than was reported last; another source
     /// not more often than once in [`MOVED_INTERVAL_MS`], for a peer whose packets take two ways,
     /// the same one again after [`MOVED_AGAIN_MS`].
-    #[inline(always)]
-    pub fn note_source(&mut self, moved: bool, outer: &Outer, now_ms: u64) -> Option<Source> {
-        if moved { self.roaming.note(outer, now_ms) } else { None }
+    pub fn note_source(&mut self, source: Source, now_ms: u64) -> Option<Source> {
+        self.roaming.note(source, now_ms)
     }
 
     /// The last expiry reached and not taken yet; each is reported once.
@@ -424,13 +425,7 @@ struct Roaming {
 }
 
 impl Roaming {
-    #[cold]
-    fn note(&mut self, outer: &Outer, now_ms: u64) -> Option<Source> {
-        let address = match outer.addresses {
-            Addresses::V4 { source, .. } => IpAddr::from(source),
-            Addresses::V6 { source, .. } => IpAddr::from(source),
-        };
-        let source = Source { address, port: outer.ports.map(|(port, _)| port) };
+    fn note(&mut self, source: Source, now_ms: u64) -> Option<Source> {
         let is_new = match self.source {
             Some(last) => {
                 let wait_ms = if last == source { MOVED_AGAIN_MS } else { MOVED_INTERVAL_MS };

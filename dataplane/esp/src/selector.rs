@@ -3,6 +3,7 @@
 //! The policy applies them before `encap`; the same SA's selectors, reversed, are
 //! applied to what `decap` found inside (RFC 4301 section 5.2 step 4).
 
+use xswan_wire::brief::Brief;
 use xswan_wire::layers::{self, Addresses, ICMP, ICMPV6, IpLayer, SCTP, TCP, UDP, UDP_LITE};
 use xswan_wire::{Bytes, DropReason};
 
@@ -163,19 +164,32 @@ impl Flow {
         Ok(Self::of(&layers.ip, packet.get(..layers.l3_end()).unwrap_or(packet)))
     }
 
+    /// The five-tuple of a packet in a frame whose shape is known; `None` if it is another frame's.
+    #[inline]
+    #[must_use]
+    pub fn of_frame(brief: &Brief, frame: &[u8]) -> Option<Self> {
+        let (protocol, is_fragment) = (brief.protocol, brief.is_fragment());
+        let ports = ports(protocol, is_fragment, brief.header_len(), brief.packet(frame));
+        Some(Self { addresses: brief.addresses(frame)?, protocol, ports, is_fragment })
+    }
+
     /// The five-tuple where the layers are known; `packet` starts at the IP header and ends
     /// with the IP packet.
     #[inline]
     #[must_use]
     pub fn of(ip: &IpLayer, packet: &[u8]) -> Self {
-        let offset = usize::from(ip.header_len);
-        let ports = if ip.is_fragment { None } else { ports(ip.protocol, offset, packet) };
+        let ports = ports(ip.protocol, ip.is_fragment, usize::from(ip.header_len), packet);
         Self { addresses: ip.addresses, protocol: ip.protocol, ports, is_fragment: ip.is_fragment }
     }
 }
 
-#[inline]
-fn ports(protocol: u8, offset: usize, packet: &[u8]) -> Option<(u16, u16)> {
+/// Ports of a [`Flow`] whose upper protocol starts at `offset` of `packet`.
+#[inline(always)]
+#[must_use]
+pub fn ports(protocol: u8, is_fragment: bool, offset: usize, packet: &[u8]) -> Option<(u16, u16)> {
+    if is_fragment {
+        return None;
+    }
     match protocol {
         TCP | UDP | UDP_LITE | SCTP | DCCP => {
             let [s0, s1, d0, d1] = packet.read(offset)?;

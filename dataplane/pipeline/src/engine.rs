@@ -6,13 +6,14 @@ use xswan_esp::aead::Aead;
 use xswan_esp::lifetime::Expiry;
 use xswan_esp::sa::{InboundSa, OutboundSa};
 use xswan_esp::sequence::LeaseStore;
-use xswan_wire::layers::{self, Layers};
-use xswan_wire::{DropReason, esp, udp};
+use xswan_wire::brief::Brief;
+use xswan_wire::layers::{self, Addresses};
+use xswan_wire::{Bytes, DropReason, esp, udp};
 
 use crate::flow_cache::{Editions, FlowCache};
 use crate::forward::Fib;
 use crate::held::Held;
-use crate::inbound::InboundWork;
+use crate::inbound::{EspWork, OpenedWork};
 use crate::limit::RateLimit;
 use crate::outbound::{ClearWork, OutboundWork};
 use crate::sink::{Event, Sink};
@@ -129,10 +130,13 @@ pub struct Engine<A, S, L, F> {
     pub(crate) acquire_limit: AcquireLimit,
     /// Packets that wait for an SA.
     pub(crate) held: Held,
+    /// A destination that is an address of ours, by an edition of the forwarding tables.
+    last_local: (u32, Addresses),
     /// What the tables said of flows.
     pub(crate) flows: FlowCache,
     pub(crate) clear_work: Vec<ClearWork<F>>,
-    pub(crate) inbound_work: Vec<InboundWork<F>>,
+    pub(crate) esp_work: Vec<EspWork<F>>,
+    pub(crate) opened_work: Vec<OpenedWork<F>>,
     pub(crate) outbound_work: Vec<OutboundWork<F>>,
     /// For ICMP errors while they are made.
     pub(crate) scratch: Vec<u8>,
@@ -164,9 +168,11 @@ where
             icmp_limit: RateLimit::new(config.icmp_per_second),
             acquire_limit: AcquireLimit::new(),
             held: Held::new(),
+            last_local: (0, Addresses::V4 { source: [0; 4], destination: [0; 4] }),
             flows: FlowCache::new(config.slots, flow_secret(&config.spis)),
             clear_work: Vec::with_capacity(MAX_BURST),
-            inbound_work: Vec::with_capacity(MAX_BURST),
+            esp_work: Vec::with_capacity(MAX_BURST),
+            opened_work: Vec::with_capacity(MAX_BURST),
             outbound_work: Vec::with_capacity(MAX_BURST),
             scratch: alloc::vec![0; 2048],
             pieces: alloc::vec![0; 65_536],
@@ -196,14 +202,14 @@ where
     /// Before [`Engine::sort`]: a burst that is full is done first.
     #[inline(always)]
     pub(crate) fn make_room<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
-        if self.inbound_work.len().max(self.clear_work.len()) >= MAX_BURST {
+        if self.esp_work.len().max(self.clear_work.len()) >= MAX_BURST {
             self.run(env, sink);
         }
     }
 
     /// Everything that was sorted, stage by stage.
     pub(crate) fn run<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
-        if !self.inbound_work.is_empty() {
+        if !self.esp_work.is_empty() {
             self.open_all(env, sink);
         }
         if !self.clear_work.is_empty() {
@@ -225,13 +231,13 @@ where
             return self.drop(sink, frame, DropReason::MultiBuffer);
         }
         let bytes = K::bytes(&frame);
-        let layers = match layers::parse(bytes, bytes.len()) {
-            Ok(layers) => layers,
+        let brief = match Brief::of_frame(bytes) {
+            Ok(brief) => brief,
             Err(reason) => return self.drop(sink, frame, reason),
         };
-        match self.kind(env, port, &layers, bytes) {
-            Kind::Esp => self.note_esp(sink, port, frame, &layers),
-            Kind::Clear => self.note_clear(sink, port, frame, layers),
+        match self.kind(env, port, &brief, bytes) {
+            Kind::Esp => self.note_esp(sink, port, frame, &brief),
+            Kind::Clear => self.note_clear(sink, port, frame, brief),
         }
     }
 
@@ -240,16 +246,29 @@ where
     /// Steering has made this decision before; it is made again because a worker must not
     /// depend on what another program let through.
     #[inline]
-    fn kind(&self, env: &Env<'_>, port: u16, layers: &Layers, bytes: &[u8]) -> Kind {
+    fn kind(&mut self, env: &Env<'_>, port: u16, brief: &Brief, bytes: &[u8]) -> Kind {
         let outer = self.role(port) & xswan_steer::abi::ROLE_OUTER != 0;
-        let is_esp = match layers.ip.protocol {
-            layers::ESP => true,
-            layers::UDP if !layers.ip.is_fragment => {
-                layers.ports(bytes).is_some_and(|(_, to)| to == udp::NAT_T_PORT)
-            }
-            _ => false,
-        };
-        if outer && is_esp && is_local(env.fib, layers) { Kind::Esp } else { Kind::Clear }
+        if outer && is_esp(brief, bytes) && self.is_for_us(env, brief, bytes) {
+            Kind::Esp
+        } else {
+            Kind::Clear
+        }
+    }
+
+    /// Whether the destination is one of the gateway's own addresses; as a rule it is the one
+    /// that the packet before had.
+    #[inline(always)]
+    fn is_for_us(&mut self, env: &Env<'_>, brief: &Brief, bytes: &[u8]) -> bool {
+        let Some(addresses) = brief.addresses(bytes) else { return false };
+        let (edition, last) = &self.last_local;
+        if *edition == env.fib.edition() && last.same_destination(&addresses) {
+            return true;
+        }
+        let is_local = is_local(env.fib, &addresses);
+        if is_local {
+            self.last_local = (env.fib.edition(), addresses);
+        }
+        is_local
     }
 
     #[inline]
@@ -314,8 +333,20 @@ fn flow_secret(spis: &SpiReader) -> u64 {
 
 /// Whether the destination is one of the gateway's own addresses.
 #[inline]
-pub(crate) fn is_local(fib: &Fib, layers: &Layers) -> bool {
-    matches!(fib.lookup(&layers.ip.addresses), crate::forward::NextHop::Local)
+pub(crate) fn is_local(fib: &Fib, addresses: &Addresses) -> bool {
+    matches!(fib.lookup(addresses), crate::forward::NextHop::Local)
+}
+
+/// ESP, or ESP in UDP as far as the port tells.
+#[inline(always)]
+pub(crate) fn is_esp(brief: &Brief, frame: &[u8]) -> bool {
+    let to_nat_t = || {
+        let port = frame.read_u16(usize::from(brief.l4_offset).wrapping_add(2));
+        !brief.is_fragment()
+            && brief.total_len as usize >= brief.header_len().wrapping_add(4)
+            && port == Some(udp::NAT_T_PORT)
+    };
+    brief.protocol == layers::ESP || (brief.protocol == layers::UDP && to_nat_t())
 }
 
 const _: () = assert!(esp::FIRST_SPI == 256);

@@ -11,8 +11,9 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use xswan_esp::selector::{Entitled, Flow};
-use xswan_wire::layers::Addresses;
+use xswan_esp::selector::{self, Entitled};
+use xswan_wire::Bytes;
+use xswan_wire::brief::Brief;
 
 /// No row selects the flow.
 pub(crate) const NO_ROW: u32 = u32::MAX;
@@ -38,45 +39,33 @@ pub(crate) struct FlowKey {
 }
 
 impl FlowKey {
-    /// Of a clear packet.
+    /// Of a clear packet in a frame.
     #[inline(always)]
-    pub(crate) fn outbound(flow: &Flow) -> Self {
-        Self::new(flow, 0, 0)
+    pub(crate) fn outbound(brief: &Brief, frame: &[u8]) -> Self {
+        Self::with(brief, frame, rest(brief, frame), 0)
     }
 
     /// Of a packet that came out of an SA of a child.
     #[inline(always)]
-    pub(crate) fn inbound(flow: &Flow, child: u32) -> Self {
-        Self::new(flow, FROM_TUNNEL, child)
+    pub(crate) fn inbound(brief: &Brief, frame: &[u8], child: u32) -> Self {
+        Self::with(brief, frame, rest(brief, frame) | FROM_TUNNEL, child)
     }
 
+    /// Addresses as they lie in the packet, one load or four, beside what is known.
     #[inline(always)]
-    fn new(flow: &Flow, direction: u64, child: u32) -> Self {
-        let ports = match flow.ports {
-            Some((source, destination)) => {
-                u64::from(source) << 48 | u64::from(destination) << 32 | HAS_PORTS
-            }
-            None => 0,
-        };
-        let fragment = if flow.is_fragment { IS_FRAGMENT } else { 0 };
-        let protocol = u64::from(flow.protocol) << 8;
-        let rest = ports | fragment | protocol | direction | IS_KEY;
-        match flow.addresses {
-            Addresses::V4 { source, destination } => {
-                let [a, b, c, d] = source;
-                let [e, f, g, h] = destination;
-                let both = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-                Self { addresses: [both, 0, 0, 0], rest, child }
-            }
-            Addresses::V6 { source, destination } => {
-                let halves = |octets: [u8; 16]| {
-                    let both = u128::from_ne_bytes(octets);
-                    [both as u64, (both >> 64) as u64]
-                };
-                let ([a, b], [c, d]) = (halves(source), halves(destination));
-                Self { addresses: [a, b, c, d], rest: rest | IS_V6, child }
-            }
+    pub(crate) fn with(brief: &Brief, frame: &[u8], rest: u64, child: u32) -> Self {
+        let packet = brief.packet(frame);
+        let word = |at: usize| u64::from_ne_bytes(packet.read(at).unwrap_or_default());
+        if brief.is_v4() {
+            return Self { addresses: [word(12), 0, 0, 0], rest, child };
         }
+        Self { addresses: [word(8), word(16), word(24), word(32)], rest, child }
+    }
+
+    /// Everything but addresses and child.
+    #[inline(always)]
+    pub(crate) const fn rest(&self) -> u64 {
+        self.rest
     }
 
     #[inline(always)]
@@ -95,6 +84,21 @@ impl FlowKey {
     }
 }
 
+#[inline(always)]
+fn rest(brief: &Brief, frame: &[u8]) -> u64 {
+    let (protocol, is_fragment) = (brief.protocol, brief.is_fragment());
+    let packet = brief.packet(frame);
+    let ports = match selector::ports(protocol, is_fragment, brief.header_len(), packet) {
+        Some((source, destination)) => {
+            u64::from(source) << 48 | u64::from(destination) << 32 | HAS_PORTS
+        }
+        None => 0,
+    };
+    let fragment = if is_fragment { IS_FRAGMENT } else { 0 };
+    let version = if brief.is_v4() { 0 } else { IS_V6 };
+    ports | fragment | version | u64::from(protocol) << 8 | IS_KEY
+}
+
 /// What the tables say of a flow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
@@ -102,6 +106,8 @@ pub(crate) struct Known {
     pub(crate) row: u32,
     /// Where the destination leads: a position in the forwarding table.
     pub(crate) hop: u32,
+    /// That it leads to ourselves.
+    pub(crate) is_local: bool,
     /// That its child may carry it, for a flow out of a tunnel.
     pub(crate) entitled: Option<Entitled>,
 }
@@ -122,6 +128,7 @@ struct Place {
     editions: Editions,
     row: u32,
     hop: u32,
+    is_local: bool,
     entitled: Option<Entitled>,
 }
 
@@ -133,6 +140,7 @@ impl Place {
         editions: Editions { fib: 0, spd: 0 },
         row: NO_ROW,
         hop: 0,
+        is_local: false,
         entitled: None,
     };
 
@@ -189,8 +197,8 @@ impl FlowCache {
     #[inline(always)]
     pub(crate) fn find(&self, key: &FlowKey, place: u32, editions: Editions) -> Option<Known> {
         let found = self.places.get(self.index(place))?;
-        let Place { row, hop, entitled, .. } = *found;
-        found.is(key, editions).then_some(Known { row, hop, entitled })
+        let Place { row, hop, is_local, entitled, .. } = *found;
+        found.is(key, editions).then_some(Known { row, hop, is_local, entitled })
     }
 
     /// Keeps what these tables say.
@@ -199,8 +207,8 @@ impl FlowCache {
         let index = self.index(place);
         if let Some(place) = self.places.get_mut(index) {
             let FlowKey { addresses, rest, child } = key;
-            let Known { row, hop, entitled } = known;
-            *place = Place { addresses, rest, child, editions, row, hop, entitled };
+            let Known { row, hop, is_local, entitled } = known;
+            *place = Place { addresses, rest, child, editions, row, hop, is_local, entitled };
         }
     }
 }
@@ -210,45 +218,60 @@ mod tests {
     use super::{Editions, FlowCache, FlowKey, Known, NO_ROW};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-    use xswan_esp::selector::Flow;
-    use xswan_wire::layers::Addresses;
+    use std::vec::Vec;
+    use xswan_wire::brief::Brief;
 
-    fn flow(a: u8, v6: bool, ports: Option<(u16, u16)>, protocol: u8, is_fragment: bool) -> Flow {
-        let addresses = if v6 {
-            Addresses::V6 { source: [a; 16], destination: [7; 16] }
+    /// IPv4 from `a` to 7, or IPv6, with these octets behind the header.
+    fn packet(a: u8, v6: bool, protocol: u8, fragment: bool, payload: [u8; 4]) -> Vec<u8> {
+        let mut packet = if v6 {
+            let mut header = std::vec![0x60, 0, 0, 0, 0, 4, protocol, 64];
+            header.extend([a; 16]);
+            header.extend([7; 16]);
+            header
         } else {
-            Addresses::V4 { source: [a; 4], destination: [7; 4] }
+            let more = if fragment { 0x20 } else { 0 };
+            std::vec![0x45, 0, 0, 24, 0, 0, more, 0, 64, protocol, 0, 0, a, a, a, a, 7, 7, 7, 7]
         };
-        Flow { addresses, protocol, ports, is_fragment }
+        packet.extend(payload);
+        packet
+    }
+
+    fn key(packet: &[u8], tunnel: Option<u32>) -> FlowKey {
+        let brief = Brief::of_packet(packet).unwrap();
+        match tunnel {
+            Some(child) => FlowKey::inbound(&brief, packet, child),
+            None => FlowKey::outbound(&brief, packet),
+        }
     }
 
     #[test]
     fn everything_that_tells_flows_apart_is_in_the_key() {
-        let base = flow(1, false, Some((0, 0)), 17, false);
-        let key = FlowKey::outbound(&base);
+        let base = packet(1, false, 17, false, [0; 4]);
+        let first = key(&base, None);
         for other in [
-            flow(2, false, Some((0, 0)), 17, false),
-            flow(1, true, Some((0, 0)), 17, false),
-            flow(1, false, Some((0, 1)), 17, false),
-            flow(1, false, Some((1, 0)), 17, false),
-            flow(1, false, None, 17, false),
-            flow(1, false, Some((0, 0)), 6, false),
-            flow(1, false, Some((0, 0)), 17, true),
-            base.reversed(),
+            packet(2, false, 17, false, [0; 4]),
+            packet(1, true, 17, false, [0; 4]),
+            packet(1, false, 17, false, [0, 0, 0, 1]),
+            packet(1, false, 17, false, [0, 1, 0, 0]),
+            packet(1, false, 59, false, [0; 4]),
+            packet(1, false, 6, false, [0; 4]),
+            packet(1, false, 17, true, [0; 4]),
         ] {
-            assert_ne!(key, FlowKey::outbound(&other), "{other:?}");
+            assert_ne!(first, key(&other, None), "{other:?}");
         }
-        assert_ne!(key, FlowKey::inbound(&base, 0));
-        assert_ne!(FlowKey::inbound(&base, 0), FlowKey::inbound(&base, 1));
+        assert_ne!(first, key(&base, Some(0)));
+        assert_ne!(key(&base, Some(0)), key(&base, Some(1)));
+        let other_id = packet(1, false, 59, false, [1, 2, 3, 4]);
+        assert_eq!(key(&other_id, None), key(&packet(1, false, 59, false, [0; 4]), None));
     }
 
     #[test]
     fn other_tables_know_nothing() {
         let mut cache = FlowCache::new(0, 5);
-        let key = FlowKey::outbound(&flow(1, false, None, 59, false));
+        let key = key(&packet(1, false, 59, false, [0; 4]), None);
         let (place, editions) = (cache.place(&key), Editions { fib: 0, spd: 0 });
         assert!(cache.find(&key, place, editions).is_none(), "an empty place is no answer");
-        cache.keep(key, place, editions, Known { row: 3, hop: 4, entitled: None });
+        cache.keep(key, place, editions, Known { row: 3, hop: 4, is_local: false, entitled: None });
         assert_eq!(cache.find(&key, place, editions).map(|known| known.row), Some(3));
         for other in [Editions { fib: 1, spd: 0 }, Editions { fib: 0, spd: 1 }] {
             assert!(cache.find(&key, place, other).is_none());
@@ -264,10 +287,11 @@ mod tests {
             let mut model = BTreeMap::new();
             let editions = Editions { fib: 1, spd: 1 };
             for (row, (a, v6, child, keep)) in (0..NO_ROW).zip(steps) {
-                let key = FlowKey::inbound(&flow(a, v6, None, 59, false), child);
+                let key = key(&packet(a, v6, 59, false, [0; 4]), Some(child));
                 let place = cache.place(&key);
                 if keep {
-                    cache.keep(key, place, editions, Known { row, hop: 0, entitled: None });
+                    let known = Known { row, hop: 0, is_local: false, entitled: None };
+                    cache.keep(key, place, editions, known);
                     model.insert((a, v6, child), row);
                 } else if let Some(known) = cache.find(&key, place, editions) {
                     prop_assert_eq!(Some(&known.row), model.get(&(a, v6, child)));

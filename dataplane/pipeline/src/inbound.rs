@@ -8,12 +8,12 @@ use xswan_esp::aead::Aead;
 use xswan_esp::decap::{self, Checked, Inner, OpenJob};
 use xswan_esp::lifetime::Expiry;
 use xswan_esp::outer::Outer;
-use xswan_esp::proof::Authenticated;
+use xswan_esp::sa::Source;
 use xswan_esp::sequence::LeaseStore;
-use xswan_wire::layers::{self, Layers};
-use xswan_wire::{DropReason, udp};
+use xswan_wire::DropReason;
+use xswan_wire::brief::Brief;
 
-use crate::engine::{Engine, Env};
+use crate::engine::{Engine, Env, Inbound, is_esp};
 use crate::flow_cache::{FlowKey, Known, NO_ROW};
 use crate::forward::NextHop;
 use crate::sink::{Event, Sink};
@@ -30,27 +30,25 @@ const INTEGRITY_ALARM: u64 = 1024;
 /// Packets ahead of the one at hand for which the next stage's memory is asked for.
 const AHEAD: usize = 4;
 
-/// A packet between its headers and its end.
-pub(crate) struct InboundWork<F> {
+/// A packet between its outer headers and its SA.
+pub(crate) struct EspWork<F> {
     frame: F,
+    outer: Outer,
     port: u16,
     slot: u32,
-    outer: Outer,
-    step: Step<F>,
 }
 
-/// How far a packet has come.
-enum Step<F> {
-    /// The SA that its SPI names has not been asked.
-    Found,
-    /// Refused.
-    Refused(DropReason),
-    /// Not refused by anything that can be asked without the cipher.
-    Prepared(OpenJob),
-    /// The cipher has run into a frame.
-    Opened { out: F, job: OpenJob, proof: Option<Authenticated> },
-    /// Authentic and new, and its flow is known.
-    Finished { out: F, inner: Inner, key: FlowKey, place: u32 },
+/// An opened packet between its SA and its way on.
+pub(crate) struct OpenedWork<F> {
+    /// Where the plaintext is.
+    out: F,
+    inner: Inner,
+    /// Where it came from, if that is elsewhere than the SA says.
+    moved: Option<Source>,
+    port: u16,
+    slot: u32,
+    /// In the cache of flows.
+    place: u32,
 }
 
 /// Where a packet that was inside goes.
@@ -81,9 +79,9 @@ where
         sink: &mut K,
         port: u16,
         frame: F,
-        layers: &Layers,
+        brief: &Brief,
     ) {
-        let outer = match Outer::from_layers(layers, K::bytes(&frame)) {
+        let outer = match Outer::from_brief(brief, K::bytes(&frame)) {
             Ok(outer) => outer,
             Err(reason) => return self.drop(sink, frame, reason),
         };
@@ -92,8 +90,7 @@ where
                 if let Some(place) = self.inbound.place(slot as usize) {
                     K::prefetch(place);
                 }
-                let step = Step::Found;
-                self.inbound_work.push(InboundWork { frame, port, slot, outer, step });
+                self.esp_work.push(EspWork { frame, outer, port, slot });
             }
             Err(Refused::Drop(reason)) => self.drop(sink, frame, reason),
             Err(Refused::Elsewhere(worker)) => self.hand_off(sink, worker, port, frame),
@@ -142,147 +139,97 @@ where
 
     /// Checks, opens, commits and forwards what [`Engine::note_esp`] has let through.
     pub(crate) fn open_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
-        let mut work = core::mem::take(&mut self.inbound_work);
-        self.check_all::<K>(env, &mut work);
-        self.decipher_all(sink, &mut work);
-        self.finish_all(env, sink, &mut work);
-        for item in work.drain(..) {
-            let InboundWork { frame, port, slot, outer, step } = item;
-            match step {
-                Step::Finished { mut out, inner, key, place } => {
-                    let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
-                    match self.entitle(env, sink, slot, &outer, inner, (key, place), room) {
-                        Ok((checked, onward)) => {
-                            sink.recycle(frame);
-                            self.deliver(env, sink, port, out, &checked, onward, 0);
-                        }
-                        Err(reason) => {
-                            sink.recycle(out);
-                            self.drop(sink, frame, reason);
-                        }
-                    }
-                }
-                Step::Refused(reason) => self.drop(sink, frame, reason),
-                // Every packet has become one of the others.
-                Step::Found | Step::Prepared(_) => self.drop(sink, frame, DropReason::SaDead),
-                Step::Opened { out, .. } => {
-                    sink.recycle(out);
-                    self.drop(sink, frame, DropReason::SaDead);
-                }
-            }
+        let mut work = core::mem::take(&mut self.esp_work);
+        let mut items = work.drain(..);
+        while let Some(item) = items.next() {
+            self.ask_ahead::<K>(items.as_slice());
+            self.open_received(env, sink, item);
         }
-        self.inbound_work = work;
+        drop(items);
+        self.esp_work = work;
+        self.forward_all(env, sink);
     }
 
-    fn check_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, work: &mut [InboundWork<F>]) {
-        let mut rest = work;
-        while let Some((item, behind)) = rest.split_first_mut() {
-            let ahead = behind.get(AHEAD).and_then(|item| self.inbound.at(item.slot as usize));
-            if let Some(entry) = ahead {
-                K::prefetch(entry);
-            }
-            let bytes = K::bytes(&item.frame);
-            item.step = match self.check(env, item.slot, &item.outer, bytes) {
-                Ok(job) => Step::Prepared(job),
-                Err(reason) => Step::Refused(reason),
-            };
-            rest = behind;
-        }
-    }
-
-    fn decipher_all<K: Sink<Frame = F>>(&mut self, sink: &mut K, work: &mut [InboundWork<F>]) {
-        let mut rest = work;
-        while let Some((item, behind)) = rest.split_first_mut() {
-            let ahead = behind.get(AHEAD).and_then(|item| self.inbound.at(item.slot as usize));
-            if let Some(entry) = ahead {
-                entry.sa.cipher().prefetch();
-            }
-            rest = behind;
-            item.step = match core::mem::replace(&mut item.step, Step::Found) {
-                Step::Prepared(job) => self.decipher(sink, &item.frame, item.slot, job),
-                other => other,
-            };
-        }
-    }
-
+    /// Memory that the next packets touch: first their SA, then its key and its window.
     #[inline(always)]
-    fn decipher<K: Sink<Frame = F>>(
-        &self,
-        sink: &mut K,
-        frame: &F,
-        slot: u32,
-        job: OpenJob,
-    ) -> Step<F> {
-        let Some(entry) = self.inbound.at(slot as usize) else {
-            return Step::Refused(DropReason::SaDead);
-        };
-        let Some(mut out) = sink.take() else { return Step::Refused(DropReason::NoFrame) };
-        let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
-        let proof = decap::open(entry.sa.cipher(), &job, K::bytes(frame), room).ok();
-        Step::Opened { out, job, proof }
-    }
-
-    fn finish_all<K: Sink<Frame = F>>(
-        &mut self,
-        env: &Env<'_>,
-        sink: &mut K,
-        work: &mut [InboundWork<F>],
-    ) {
-        for item in work {
-            item.step = match core::mem::replace(&mut item.step, Step::Found) {
-                Step::Opened { mut out, job, proof } => {
-                    let bytes = K::bytes(&item.frame);
-                    let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
-                    match self.finish(env, sink, item.slot, &item.outer, (job, proof), bytes, room)
-                    {
-                        Ok((inner, key)) => {
-                            let place = self.flows.place(&key);
-                            if let Some(line) = self.flows.line(place) {
-                                K::prefetch(line);
-                            }
-                            Step::Finished { out, inner, key, place }
-                        }
-                        Err(reason) => {
-                            sink.recycle(out);
-                            Step::Refused(reason)
-                        }
-                    }
-                }
-                other => other,
-            };
+    fn ask_ahead<K: Sink<Frame = F>>(&self, next: &[EspWork<F>]) {
+        let entry = |at: usize| self.inbound.at(next.get(at)?.slot as usize);
+        if let Some(entry) = entry(2 * AHEAD) {
+            K::prefetch(entry);
+        }
+        if let Some(entry) = entry(AHEAD) {
+            entry.sa.cipher().prefetch();
         }
     }
 
-    /// Replay commit and trailer; a failed tag is counted and now and then resynchronised.
+    /// From a received frame into a fresh one.
+    #[inline(always)]
+    fn open_received<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, item: EspWork<F>) {
+        let EspWork { frame, outer, port, slot } = item;
+        let job = match self.check(env, slot, &outer, K::bytes(&frame)) {
+            Ok(job) => job,
+            Err(reason) => return self.drop(sink, frame, reason),
+        };
+        let Some(mut out) = sink.take() else {
+            return self.drop(sink, frame, DropReason::NoFrame);
+        };
+        let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
+        match self.open(env, sink, slot, &outer, job, K::bytes(&frame), room) {
+            Ok((inner, key)) => {
+                let moved = inner.moved().then(|| outer.source());
+                sink.recycle(frame);
+                let place = self.flows.place(&key);
+                if let Some(line) = self.flows.line(place) {
+                    K::prefetch(line);
+                }
+                self.opened_work.push(OpenedWork { out, inner, moved, port, slot, place });
+            }
+            Err(reason) => {
+                sink.recycle(out);
+                self.drop(sink, frame, reason);
+            }
+        }
+    }
+
+    /// What was opened goes on.
+    fn forward_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+        let mut work = core::mem::take(&mut self.opened_work);
+        for OpenedWork { mut out, inner, moved, port, slot, place } in work.drain(..) {
+            let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
+            match self.entitle(env, sink, slot, moved, inner, place, room) {
+                Ok((checked, onward)) => {
+                    self.deliver(env, sink, port, out, &checked, onward, 0);
+                }
+                Err(reason) => self.drop(sink, out, reason),
+            }
+        }
+        self.opened_work = work;
+    }
+
+    /// The cipher, replay commit and trailer; a failed tag is counted and now and then
+    /// resynchronised.
     #[expect(clippy::too_many_arguments, reason = "one packet with everything known of it")]
     #[inline(always)]
-    fn finish<K: Sink<Frame = F>>(
+    fn open<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
         slot: u32,
         outer: &Outer,
-        (job, proof): (OpenJob, Option<Authenticated>),
+        job: OpenJob,
         bytes: &[u8],
         room: &mut [u8],
     ) -> Result<(Inner, FlowKey), DropReason> {
         let entry = self.inbound.at_mut(slot as usize).ok_or(DropReason::SaDead)?;
-        let opened = match proof {
-            Some(proof) => Some((job, proof)),
-            None => decap::resync(&mut entry.sa, outer, bytes, env.now_ms, room),
+        let opened = match decap::open(entry.sa.cipher(), &job, bytes, room) {
+            Ok(proof) => Some((job, proof)),
+            Err(_forged) => decap::resync(&mut entry.sa, outer, bytes, env.now_ms, room),
         };
         let Some((job, proof)) = opened else {
-            entry.sa.counters.note(DropReason::AuthFail);
-            if entry.sa.counters.auth_fail.is_multiple_of(INTEGRITY_ALARM) {
-                sink.event(Event::Integrity { slot });
-            }
-            return Err(DropReason::AuthFail);
+            return Err(Self::forged(entry, sink, slot));
         };
         self.totals.opened = self.totals.opened.wrapping_add(1);
-        // Asked again: earlier packets of this burst may have used up the SA.
-        let alive = entry.sa.lifetime().check(env.now_ms);
-        let inner = alive
-            .and_then(|()| decap::finish(&mut entry.sa, &job, proof, env.now_ms, room))
+        let inner = decap::finish(&mut entry.sa, &job, proof, env.now_ms, room)
             .inspect_err(|&reason| entry.sa.counters.note(reason));
         if let Some(expiry) = entry.sa.take_expiry() {
             sink.event(match expiry {
@@ -291,8 +238,21 @@ where
             });
         }
         let inner = inner?;
-        let key = FlowKey::inbound(&inner.flow(room), entry.child);
+        let key = FlowKey::inbound(inner.brief(), room, entry.child);
         Ok((inner, key))
+    }
+
+    #[cold]
+    fn forged<K: Sink<Frame = F>>(
+        entry: &mut Inbound<A, S>,
+        sink: &mut K,
+        slot: u32,
+    ) -> DropReason {
+        entry.sa.counters.note(DropReason::AuthFail);
+        if entry.sa.counters.auth_fail.is_multiple_of(INTEGRITY_ALARM) {
+            sink.event(Event::Integrity { slot });
+        }
+        DropReason::AuthFail
     }
 
     /// Whether the SA may carry what was inside, and where that goes.
@@ -303,24 +263,37 @@ where
         env: &Env<'_>,
         sink: &mut K,
         slot: u32,
-        outer: &Outer,
+        moved: Option<Source>,
         inner: Inner,
-        (key, place): (FlowKey, u32),
+        place: u32,
         room: &[u8],
     ) -> Result<(Checked, Onward), DropReason> {
+        let child = self.inbound.at(slot as usize).ok_or(DropReason::SaDead)?.child;
+        let key = FlowKey::inbound(inner.brief(), room, child);
         let known = match self.flows.find(&key, place, env.editions()) {
-            Some(Known { row, hop, entitled: Some(entitled) }) => {
+            Some(Known { row, hop, entitled: Some(entitled), .. }) => {
                 (inner.known(entitled), Onward { row, hop })
             }
             Some(_) | None => self.ask_selectors(env, slot, inner, (key, place), room)?,
         };
-        if known.0.moved()
-            && let Some(entry) = self.inbound.at_mut(slot as usize)
-            && let Some(source) = entry.sa.note_source(true, outer, env.now_ms)
-        {
-            sink.event(Event::Moved { slot, source });
+        if let Some(source) = moved {
+            self.note_move(env, sink, slot, source);
         }
         Ok(known)
+    }
+
+    #[cold]
+    fn note_move<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        slot: u32,
+        source: Source,
+    ) {
+        let entry = self.inbound.at_mut(slot as usize);
+        if let Some(source) = entry.and_then(|entry| entry.sa.note_source(source, env.now_ms)) {
+            sink.event(Event::Moved { slot, source });
+        }
     }
 
     /// The first packet of a flow, or of one whose answer was written over.
@@ -337,16 +310,13 @@ where
         let checked = inner
             .check(env.spd.inbound_selectors(entry.child), room)
             .inspect_err(|&reason| entry.sa.counters.note(reason))?;
-        let hop = env.fib.position(&checked.layers().ip.addresses);
+        let flow = checked.flow(room).ok_or(DropReason::FrameViolation)?;
+        let hop = env.fib.position(&flow.addresses);
         // What is for ourselves is asked nothing more.
-        let row = match env.fib.hop(hop) {
-            NextHop::Local => None,
-            NextHop::Port { .. } | NextHop::Kernel { .. } | NextHop::Drop(_) => {
-                env.spd.outbound_row(&checked.flow(room))?
-            }
-        };
+        let is_local = matches!(env.fib.hop(hop), NextHop::Local);
+        let row = if is_local { None } else { env.spd.outbound_row(&flow)? };
         let row = row.unwrap_or(NO_ROW);
-        let known = Known { row, hop, entitled: Some(checked.entitled()) };
+        let known = Known { row, hop, is_local, entitled: Some(checked.entitled()) };
         self.flows.keep(key, place, env.editions(), known);
         Ok((checked, Onward { row, hop }))
     }
@@ -367,7 +337,7 @@ where
         if matches!(env.fib.hop(onward.hop), NextHop::Local) {
             let end = L2_ROOM.saturating_add(checked.len());
             let packet = K::room_mut(&mut frame).get(L2_ROOM..end).unwrap_or_default();
-            if is_esp(checked.layers(), packet) {
+            if is_esp(checked.brief(), packet) {
                 return self.open_nested(env, sink, port, frame, end, depth);
             }
         }
@@ -418,19 +388,8 @@ where
             Refused::Elsewhere(_) => DropReason::NestLimit,
         })?;
         let job = self.check(env, slot, &outer, packet)?;
-        let entry = self.inbound.at(slot as usize).ok_or(DropReason::SaDead)?;
-        let proof = decap::open(entry.sa.cipher(), &job, packet, room).ok();
-        let (inner, key) = self.finish(env, sink, slot, &outer, (job, proof), packet, room)?;
-        let place = self.flows.place(&key);
-        self.entitle(env, sink, slot, &outer, inner, (key, place), room)
-    }
-}
-
-/// ESP, or ESP in UDP as far as the port tells.
-pub(crate) fn is_esp(layers: &Layers, packet: &[u8]) -> bool {
-    match layers.ip.protocol {
-        layers::ESP => true,
-        layers::UDP => layers.ports(packet).is_some_and(|(_, to)| to == udp::NAT_T_PORT),
-        _ => false,
+        let (inner, key) = self.open(env, sink, slot, &outer, job, packet, room)?;
+        let moved = inner.moved().then(|| outer.source());
+        self.entitle(env, sink, slot, moved, inner, self.flows.place(&key), room)
     }
 }

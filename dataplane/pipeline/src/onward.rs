@@ -43,8 +43,9 @@ where
                 self.hairpin(env, sink, port, frame, checked, handle);
             }
             Some((Action::Protect(None), child)) => {
-                let flow = checked.flow(opened::<K>(&mut frame, checked.len()));
-                self.acquire(env, sink, child, &flow);
+                if let Some(flow) = checked.flow(opened::<K>(&mut frame, checked.len())) {
+                    self.acquire(env, sink, child, &flow);
+                }
                 self.drop(sink, frame, DropReason::NoSa);
             }
             Some((Action::Discard, _)) => self.drop(sink, frame, DropReason::Discarded),
@@ -68,7 +69,7 @@ where
         // Not left to the kernel either: its error would go to the source by its own routes,
         // in clear, with the packet quoted in it.
         let goes_on = matches!(hop, NextHop::Port { .. } | NextHop::Kernel { .. });
-        if goes_on && checked.layers().ip.ttl <= 1 {
+        if goes_on && checked.brief().ttl <= 1 {
             return self.refuse_opened(env, sink, port, frame, checked, Problem::TimeExceeded);
         }
         match hop {
@@ -163,7 +164,7 @@ where
         checked: &Checked,
         handle: SaHandle,
     ) {
-        if checked.layers().ip.ttl <= 1 {
+        if checked.brief().ttl <= 1 {
             return self.refuse_opened(env, sink, port, frame, checked, Problem::TimeExceeded);
         }
         let packet = opened::<K>(&mut frame, checked.len());

@@ -10,13 +10,14 @@ use xswan_esp::selector::Flow;
 use xswan_esp::sequence::LeaseStore;
 use xswan_steer::abi::ROLE_INNER;
 use xswan_wire::DropReason;
+use xswan_wire::brief::Brief;
 use xswan_wire::icmp::{self, Problem};
 use xswan_wire::layers::{self, Addresses, Layers};
 
-use crate::engine::{Engine, Env, Outbound};
+use crate::engine::{Engine, Env, Outbound, is_esp};
 use crate::forward::NextHop;
 use crate::held::Origin;
-use crate::inbound::{L2_ROOM, is_esp};
+use crate::inbound::L2_ROOM;
 use crate::outbound::{may_fragment, outbound_policy};
 use crate::sink::Sink;
 use crate::spd::{Action, SaHandle};
@@ -67,7 +68,9 @@ where
         // The peer's selectors know our address on the protected side, if any of ours.
         let port = self.inner_port(port);
         self.with_error(env, port, packet, problem, |engine, error| {
-            engine.tell_peer(env, sink, error, &checked.flow(packet));
+            if let Some(flow) = checked.flow(packet) {
+                engine.tell_peer(env, sink, error, &flow);
+            }
         });
         self.drop(sink, frame, reason(problem));
     }
@@ -222,7 +225,7 @@ where
     fn is_looped(&self, layers: &Layers, packet: &[u8], handle: SaHandle) -> bool {
         let slot = handle.slot as usize;
         let between = |entry: &Outbound<A, L>| *entry.sa.addresses() == layers.ip.addresses;
-        is_esp(layers, packet) && self.outbound.at(slot).is_some_and(between)
+        is_esp(&Brief::from(layers), packet) && self.outbound.at(slot).is_some_and(between)
     }
 
     /// The gateway's own packet does not fit its tunnel: cut if it may be, else the kernel is
@@ -237,7 +240,7 @@ where
         packet: &[u8],
         handle: SaHandle,
     ) -> Result<(), DropReason> {
-        if is_esp(layers, packet) {
+        if is_esp(&Brief::from(layers), packet) {
             return Err(DropReason::TooBig);
         }
         let slot = handle.slot as usize;

@@ -10,8 +10,8 @@ use xswan_esp::lifetime::Expiry;
 use xswan_esp::selector::Flow;
 use xswan_esp::sequence::LeaseStore;
 use xswan_steer::abi::ROLE_INNER;
+use xswan_wire::brief::Brief;
 use xswan_wire::icmp::Problem;
-use xswan_wire::layers::{self, IpLayer, Layers};
 use xswan_wire::{DropReason, ipv4, ipv6};
 
 use crate::engine::{CachedHop, Engine, Env};
@@ -29,41 +29,34 @@ const AHEAD: usize = 4;
 /// A clear packet between its headers and its policy.
 pub(crate) struct ClearWork<F> {
     frame: F,
-    port: u16,
-    layers: Layers,
-    key: FlowKey,
+    /// What of the flow's key is not an address.
+    rest: u64,
+    brief: Brief,
     /// In the cache of flows.
     place: u32,
+    /// The policy's row.
+    row: u32,
+    /// Of the SA of ours that protects it, if one does.
+    slot: u32,
+    port: u16,
     /// Whether the destination is an address of our own.
     is_local: bool,
-    policy: Result<Option<(Action, u32)>, DropReason>,
+    refused: Option<DropReason>,
 }
+
+/// No slot.
+const NONE: u32 = u32::MAX;
 
 impl<F> ClearWork<F> {
     /// Where the IP packet lies in the frame.
     #[inline(always)]
     fn range(&self) -> (usize, usize) {
-        (usize::from(self.layers.l3_offset), self.layers.l3_end())
-    }
-
-    #[inline(always)]
-    fn packet<K: Sink<Frame = F>>(&self) -> &[u8] {
-        let (start, end) = self.range();
-        K::bytes(&self.frame).get(start..end).unwrap_or_default()
+        (usize::from(self.brief.l3_offset), self.brief.l3_end())
     }
 
     #[inline]
-    fn flow<K: Sink<Frame = F>>(&self) -> Flow {
-        Flow::of(&self.layers.ip, self.packet::<K>())
-    }
-
-    /// The slot of the SA that is to protect it, if one is.
-    #[inline(always)]
-    fn slot(&self) -> Option<usize> {
-        match self.policy {
-            Ok(Some((Action::Protect(Some(handle)), _))) => Some(handle.slot as usize),
-            Ok(_) | Err(_) => None,
-        }
+    fn flow<K: Sink<Frame = F>>(&self) -> Result<Flow, DropReason> {
+        Flow::of_frame(&self.brief, K::bytes(&self.frame)).ok_or(DropReason::Malformed)
     }
 }
 
@@ -128,20 +121,20 @@ where
         sink: &mut K,
         port: u16,
         frame: F,
-        layers: Layers,
+        brief: Brief,
     ) {
-        let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
-        let packet = K::bytes(&frame).get(start..end).unwrap_or_default();
-        if layers.ip.is_v4() && !ipv4::checksum_is_right(packet) {
+        let bytes = K::bytes(&frame);
+        if brief.is_v4() && !ipv4::checksum_is_right(brief.packet(bytes)) {
             return self.drop(sink, frame, DropReason::Malformed);
         }
-        let key = FlowKey::outbound(&Flow::of(&layers.ip, packet));
-        let place = self.flows.place(&key);
+        let key = FlowKey::outbound(&brief, bytes);
+        let (rest, place) = (key.rest(), self.flows.place(&key));
         if let Some(line) = self.flows.line(place) {
             K::prefetch(line);
         }
-        let (is_local, policy) = (false, Ok(None));
-        self.clear_work.push(ClearWork { frame, port, layers, key, place, is_local, policy });
+        let (row, slot, is_local, refused) = (NO_ROW, NONE, false, None);
+        let item = ClearWork { frame, rest, brief, place, row, slot, port, is_local, refused };
+        self.clear_work.push(item);
     }
 
     /// Policy, then framing of what is to be protected, over all clear packets.
@@ -149,13 +142,13 @@ where
         let mut work = core::mem::take(&mut self.clear_work);
         for item in &mut work {
             self.ask_policy::<K>(env, item);
-            if let Some(place) = item.slot().and_then(|slot| self.outbound.place(slot)) {
+            if let Some(place) = self.outbound.place(item.slot as usize) {
                 K::prefetch(place);
             }
         }
         let mut items = work.drain(..);
         while let Some(item) = items.next() {
-            let ahead = items.as_slice().get(AHEAD).and_then(ClearWork::slot);
+            let ahead = items.as_slice().get(AHEAD).map(|item| item.slot as usize);
             if let Some(entry) = ahead.and_then(|slot| self.outbound.at(slot)) {
                 K::prefetch(entry);
             }
@@ -168,18 +161,25 @@ where
     /// What the tables say of a clear packet.
     #[inline(always)]
     fn ask_policy<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, item: &mut ClearWork<F>) {
-        let editions = env.editions();
-        let known = match self.flows.find(&item.key, item.place, editions) {
+        let key = FlowKey::with(&item.brief, K::bytes(&item.frame), item.rest, 0);
+        let known = match self.flows.find(&key, item.place, env.editions()) {
             Some(known) => known,
-            None => match self.ask_tables::<K>(env, item) {
+            None => match self.ask_tables::<K>(env, item, key) {
                 Ok(known) => known,
-                Err(reason) => return item.policy = Err(reason),
+                Err(reason) => return item.refused = Some(reason),
             },
         };
+        item.is_local = known.is_local;
         if self.role(item.port) & ROLE_INNER != 0 {
-            item.policy = Ok(env.spd.action(known.row));
+            item.row = known.row;
+            // What is not forwarded no tunnel takes, even under a policy to everywhere.
+            if let Some((Action::Protect(Some(handle)), _)) = env.spd.action(known.row)
+                && handle.worker == self.config.spis.worker
+                && !known.is_local
+            {
+                item.slot = handle.slot;
+            }
         }
-        item.is_local = matches!(env.fib.hop(known.hop), NextHop::Local);
     }
 
     #[cold]
@@ -187,16 +187,19 @@ where
         &mut self,
         env: &Env<'_>,
         item: &ClearWork<F>,
+        key: FlowKey,
     ) -> Result<Known, DropReason> {
+        let flow = item.flow::<K>()?;
         let row = match self.role(item.port) & ROLE_INNER {
             // Asked by `without_sa`, in its own order.
             0 => None,
-            _ => env.spd.outbound_row(&item.flow::<K>())?,
+            _ => env.spd.outbound_row(&flow)?,
         };
-        let hop = env.fib.position(&item.layers.ip.addresses);
-        let known = Known { row: row.unwrap_or(NO_ROW), hop, entitled: None };
+        let hop = env.fib.position(&flow.addresses);
+        let is_local = matches!(env.fib.hop(hop), NextHop::Local);
+        let known = Known { row: row.unwrap_or(NO_ROW), hop, is_local, entitled: None };
         if self.role(item.port) & ROLE_INNER != 0 {
-            self.flows.keep(item.key, item.place, env.editions(), known);
+            self.flows.keep(key, item.place, env.editions(), known);
         }
         Ok(known)
     }
@@ -209,33 +212,55 @@ where
         sink: &mut K,
         item: ClearWork<F>,
     ) {
-        let policy = match item.policy {
-            Ok(policy) => policy,
-            Err(reason) => return self.drop(sink, item.frame, reason),
-        };
+        if item.slot == NONE {
+            return self.plan_otherwise(env, sink, item);
+        }
+        self.frame_outbound(env, sink, item);
+    }
+
+    /// What no SA of ours protects.
+    #[inline(never)]
+    fn plan_otherwise<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        item: ClearWork<F>,
+    ) {
+        if let Some(reason) = item.refused {
+            return self.drop(sink, item.frame, reason);
+        }
         let (start, end) = item.range();
-        match policy {
-            // Not forwarded, so no tunnel takes it, even under a policy to everywhere.
+        match env.spd.action(item.row) {
+            // Not forwarded.
             Some((Action::Protect(_), _)) if item.is_local => {
                 self.punt_received(sink, item.frame, start, end);
             }
+            // An SA of ours has a slot, and this one has none that could be.
+            Some((Action::Protect(Some(handle)), _))
+                if handle.worker == self.config.spis.worker =>
+            {
+                self.drop(sink, item.frame, DropReason::NoSa);
+            }
             Some((Action::Protect(Some(handle)), _)) => {
-                self.frame_outbound(env, sink, item.port, item.frame, &item.layers, handle);
+                self.hand_off(sink, handle.worker, item.port, item.frame);
             }
-            Some((Action::Protect(None), child)) => {
-                let flow = item.flow::<K>();
-                self.trap_received(env, sink, item.port, item.frame, child, &flow);
-            }
+            Some((Action::Protect(None), child)) => match item.flow::<K>() {
+                Ok(flow) => self.trap_received(env, sink, item.port, item.frame, child, &flow),
+                Err(reason) => self.drop(sink, item.frame, reason),
+            },
             Some((Action::Discard, _)) => self.drop(sink, item.frame, DropReason::Discarded),
             Some((Action::Bypass, _)) => self.punt_received(sink, item.frame, start, end),
-            None => {
-                let flow = item.flow::<K>();
-                self.without_policy(env, sink, item.port, item.frame, &flow, (start, end));
-            }
+            None => match item.flow::<K>() {
+                Ok(flow) => {
+                    self.without_policy(env, sink, item.port, item.frame, &flow, (start, end));
+                }
+                Err(reason) => self.drop(sink, item.frame, reason),
+            },
         }
     }
 
     /// Steering brought the packet here because of its destination, but no policy selects it.
+    #[cold]
     fn without_policy<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
@@ -272,6 +297,7 @@ where
     }
 
     /// Gives a received packet to the kernel in a frame of our own.
+    #[cold]
     fn punt_received<K: Sink<Frame = F>>(
         &mut self,
         sink: &mut K,
@@ -302,19 +328,14 @@ where
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
-        port: u16,
-        mut frame: F,
-        layers: &Layers,
-        handle: SaHandle,
+        item: ClearWork<F>,
     ) {
-        if handle.worker != self.config.spis.worker {
-            return self.hand_off(sink, handle.worker, port, frame);
-        }
-        let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
-        if layers.ip.ttl <= 1 {
+        let (start, end) = item.range();
+        let ClearWork { mut frame, brief, port, slot: handle, .. } = item;
+        if brief.ttl <= 1 {
             return self.refuse(env, sink, port, frame, (start, end), Problem::TimeExceeded);
         }
-        let slot = handle.slot as usize;
+        let slot = handle as usize;
         let way = match self.way(env, slot) {
             Ok(way) => way,
             Err(reason) => return self.drop(sink, frame, reason),
@@ -328,14 +349,14 @@ where
         way.write_header(K::room_mut(&mut out));
         let at = way.at();
         let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-        match self.prepare(env, sink, slot, (&layers.ip, packet), way.mtu, room) {
+        match self.prepare(env, sink, slot, (&brief, packet), way.mtu, room) {
             Ok(job) => {
                 let work = OutboundWork {
                     frame,
                     out,
                     start: start as u32,
                     end: end as u32,
-                    slot: handle.slot,
+                    slot: handle,
                     at: at as u16,
                     exit: way.exit,
                     job,
@@ -344,7 +365,7 @@ where
             }
             Err(DropReason::TooBig) => {
                 sink.recycle(out);
-                self.too_big(env, sink, port, frame, layers, slot, &way);
+                self.too_big(env, sink, port, frame, (start, end), slot, &way);
             }
             Err(reason) => {
                 sink.recycle(out);
@@ -359,12 +380,12 @@ where
         env: &Env<'_>,
         sink: &mut K,
         slot: usize,
-        (ip, packet): (&IpLayer, &[u8]),
+        (brief, packet): (&Brief, &[u8]),
         mtu: u16,
         room: &mut [u8],
     ) -> Result<SealJob, DropReason> {
         let entry = self.outbound.at_mut(slot).ok_or(DropReason::NoSa)?;
-        let prepared = encap::prepare_parsed(&mut entry.sa, ip, packet, mtu, env.now_ms, room);
+        let prepared = encap::prepare_parsed(&mut entry.sa, brief, packet, mtu, env.now_ms, room);
         if let Some(expiry) = entry.sa.take_expiry() {
             let slot = u32::try_from(slot).unwrap_or(u32::MAX);
             sink.event(match expiry {
@@ -383,19 +404,12 @@ where
             let position = env.fib.position(entry.sa.addresses());
             entry.hop = CachedHop { edition: env.fib.edition(), position, is_known: true };
         }
-        match env.fib.hop(entry.hop.position) {
-            NextHop::Port { port, mtu, header } => Ok(Way {
-                exit: Exit::Port(*port),
-                header: Some(header),
-                mtu: entry.path_mtu.min(*mtu),
-            }),
-            NextHop::Kernel { mtu } => {
-                Ok(Way { exit: Exit::Kernel, header: None, mtu: entry.path_mtu.min(*mtu) })
-            }
-            // A peer address that is our own: a loop in the making.
-            NextHop::Local => Err(DropReason::NoRoute),
-            NextHop::Drop(reason) => Err(*reason),
+        let hop = env.fib.hop(entry.hop.position);
+        if let NextHop::Port { port, mtu, header } = hop {
+            let mtu = entry.path_mtu.min(*mtu);
+            return Ok(Way { exit: Exit::Port(*port), header: Some(header), mtu });
         }
+        other_way(hop, entry.path_mtu)
     }
 
     /// The longest inner packet of an outbound SA that fits its way, in bytes.
@@ -405,17 +419,17 @@ where
 
     /// Fragments if that is allowed, tells the source otherwise.
     #[expect(clippy::too_many_arguments, reason = "the packet, its SA and its way")]
+    #[cold]
     fn too_big<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
         port: u16,
         mut frame: F,
-        layers: &Layers,
+        (start, end): (usize, usize),
         slot: usize,
         way: &Way<'_>,
     ) {
-        let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
         let max_inner = self.max_inner(slot, way);
         let packet = K::bytes_mut(&mut frame).get_mut(start..end).unwrap_or_default();
         if self.config.fragment && may_fragment(packet) {
@@ -470,13 +484,12 @@ where
         way: &Way<'_>,
     ) -> Result<(), DropReason> {
         self.seal_all(env, sink);
-        let layers =
-            layers::parse_packet(packet, packet.len()).map_err(|_shape| DropReason::Malformed)?;
+        let brief = Brief::of_packet(packet).map_err(|_shape| DropReason::Malformed)?;
         let mut out = sink.take().ok_or(DropReason::NoFrame)?;
         way.write_header(K::room_mut(&mut out));
         let at = way.at();
         let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-        let prepared = self.prepare(env, sink, slot, (&layers.ip, packet), way.mtu, room);
+        let prepared = self.prepare(env, sink, slot, (&brief, packet), way.mtu, room);
         let sealed = prepared.and_then(|job| {
             let entry = self.outbound.at(slot).ok_or(DropReason::NoSa)?;
             encap::seal(entry.sa.cipher(), &job, packet, room)
@@ -587,6 +600,19 @@ where
     }
 }
 
+/// The way where it is not out of a port.
+#[cold]
+fn other_way(hop: &NextHop, path_mtu: u16) -> Result<Way<'_>, DropReason> {
+    match hop {
+        NextHop::Kernel { mtu } => {
+            Ok(Way { exit: Exit::Kernel, header: None, mtu: path_mtu.min(*mtu) })
+        }
+        // A peer address that is our own: a loop in the making.
+        NextHop::Local | NextHop::Port { .. } => Err(DropReason::NoRoute),
+        NextHop::Drop(reason) => Err(*reason),
+    }
+}
+
 /// What policy does with a packet in the outbound direction, and the child it says so for.
 pub(crate) fn outbound_policy(
     env: &Env<'_>,
@@ -603,25 +629,31 @@ pub(crate) fn may_fragment(packet: &[u8]) -> bool {
 /// One hop less, the IPv4 checksum with it. The caller has seen that it is above 1.
 #[inline(always)]
 pub(crate) fn decrement_ttl(packet: &mut [u8]) {
-    change_ttl(packet, |ttl| ttl.saturating_sub(1));
+    match packet.first() {
+        Some(first) if first >> 4 == 4 => {
+            if let Some(header) = ipv4::Header::parsed_mut(packet) {
+                header.decrement_ttl();
+            }
+        }
+        Some(_) | None => change_ttl(packet, |ttl| ttl.saturating_sub(1)),
+    }
 }
 
 pub(crate) fn increment_ttl(packet: &mut [u8]) {
     change_ttl(packet, |ttl| ttl.saturating_add(1));
 }
 
-#[inline(always)]
 fn change_ttl(packet: &mut [u8], change: impl Fn(u8) -> u8) {
     match packet.first().map(|first| first >> 4) {
         Some(4) => {
-            if let Ok(header) = ipv4::Header::new_checked_mut(packet) {
+            if let Some(header) = ipv4::Header::parsed_mut(packet) {
                 let ttl = change(header.ttl);
                 header.set_ttl(ttl);
             }
         }
         Some(6) => {
-            if let Ok(header) = ipv6::Header::new_checked_mut(packet) {
-                header.hop_limit = change(header.hop_limit);
+            if let Some(hop_limit) = packet.get_mut(ipv6::HOP_LIMIT) {
+                *hop_limit = change(*hop_limit);
             }
         }
         Some(_) | None => {}

@@ -94,9 +94,25 @@ impl<const V: usize> Places<V> {
     ) -> [__m512i; V] {
         // The last octet of a counter has room for all of them.
         let first = _mm512_broadcast_i32x4(first_counter(nonce));
-        let plus = _mm512_set_epi32(3 << 24, 0, 0, 0, 2 << 24, 0, 0, 0, 1 << 24, 0, 0, 0, 0, 0, 0, 0);
+        let plus =
+            _mm512_set_epi32(3 << 24, 0, 0, 0, 2 << 24, 0, 0, 0, 1 << 24, 0, 0, 0, 0, 0, 0, 0);
         let four = _mm512_set_epi32(
-            4 << 24, 0, 0, 0, 4 << 24, 0, 0, 0, 4 << 24, 0, 0, 0, 4 << 24, 0, 0, 0,
+            4 << 24,
+            0,
+            0,
+            0,
+            4 << 24,
+            0,
+            0,
+            0,
+            4 << 24,
+            0,
+            0,
+            0,
+            4 << 24,
+            0,
+            0,
+            0,
         );
         let key = _mm512_broadcast_i32x4(record.round(0));
         let mut counter = _mm512_add_epi32(first, plus);
