@@ -185,7 +185,7 @@ impl Checked {
 /// [`DropReason::SaExpired`], [`DropReason::UnknownSpi`] (not this SA's),
 /// [`DropReason::AddressMismatch`], [`DropReason::EncapMismatch`], [`DropReason::Runt`] and
 /// those of [`crate::replay::ReplayWindow::check`].
-#[inline]
+#[inline(always)]
 pub fn prepare<A, S: AsRef<[u64]> + AsMut<[u64]>>(
     sa: &InboundSa<A, S>,
     outer: &Outer,
@@ -238,7 +238,7 @@ pub fn prepare<A, S: AsRef<[u64]> + AsMut<[u64]>>(
 /// # Errors
 /// [`DropReason::AuthFail`], and then `out` holds nothing but zeros where the plaintext
 /// would be; [`DropReason::FrameViolation`] if `out` is shorter than [`OpenJob::out_len`].
-#[inline]
+#[inline(always)]
 pub fn open<A: Aead>(
     cipher: &A,
     job: &OpenJob,
@@ -274,6 +274,7 @@ pub fn open<A: Aead>(
 /// since; [`DropReason::BadPadding`], [`DropReason::Dummy`], [`DropReason::BadNextHeader`],
 /// [`DropReason::InnerVersion`], [`DropReason::InnerLength`], [`DropReason::EcnForbidden`];
 /// [`DropReason::AuthFail`] if the proof is for another packet.
+#[inline(always)]
 pub fn finish<A, S: AsRef<[u64]> + AsMut<[u64]>>(
     sa: &mut InboundSa<A, S>,
     job: &OpenJob,
@@ -389,6 +390,7 @@ impl<A, S> InboundSa<A, S> {
 }
 
 /// Payload length and next header, after the padding was checked (RFC 4303 section 2.4).
+#[inline(always)]
 fn take_trailer(plain: &[u8], check_padding: bool) -> Result<(usize, u8), DropReason> {
     let (rest, [pad_len, next_header]) =
         plain.split_last_chunk::<2>().ok_or(DropReason::BadPadding)?;
@@ -401,6 +403,7 @@ fn take_trailer(plain: &[u8], check_padding: bool) -> Result<(usize, u8), DropRe
     Ok((payload_len, *next_header))
 }
 
+#[inline(always)]
 fn finish_tunnel<A, S>(
     sa: &mut InboundSa<A, S>,
     job: &OpenJob,

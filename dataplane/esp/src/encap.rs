@@ -280,7 +280,7 @@ fn prepare_other<A, L: LeaseStore>(
 ///
 /// # Errors
 /// [`DropReason::FrameViolation`] if `inner` or `out` is not what was given to [`prepare`].
-#[inline]
+#[inline(always)]
 pub fn seal<A: Aead>(
     cipher: &A,
     job: &SealJob,

@@ -199,7 +199,7 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
     /// The last expiry reached and not taken yet; each is reported once.
     #[inline(always)]
     pub const fn take_expiry(&mut self) -> Option<Expiry> {
-        self.expiry.take()
+        if self.expiry.is_none() { None } else { self.expiry.take() }
     }
 
     /// Goes on where `old`, the same SA under other parameters, stops: its sequence numbers and
@@ -370,7 +370,7 @@ impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
     /// The last expiry reached and not taken yet; each is reported once.
     #[inline(always)]
     pub const fn take_expiry(&mut self) -> Option<Expiry> {
-        self.expiry.take()
+        if self.expiry.is_none() { None } else { self.expiry.take() }
     }
 
     /// Goes on where `old`, the same SA under other parameters, stops: its replay window and

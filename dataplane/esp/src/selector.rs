@@ -190,8 +190,17 @@ pub fn ports(protocol: u8, is_fragment: bool, offset: usize, packet: &[u8]) -> O
     if is_fragment {
         return None;
     }
+    // Nearly all there is, before the others.
+    if protocol == UDP || protocol == TCP {
+        let [s0, s1, d0, d1] = packet.read(offset)?;
+        return Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])));
+    }
+    other_ports(protocol, offset, packet)
+}
+
+fn other_ports(protocol: u8, offset: usize, packet: &[u8]) -> Option<(u16, u16)> {
     match protocol {
-        TCP | UDP | UDP_LITE | SCTP | DCCP => {
+        UDP_LITE | SCTP | DCCP => {
             let [s0, s1, d0, d1] = packet.read(offset)?;
             Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])))
         }

@@ -70,11 +70,17 @@ pub struct Outbound<A, L> {
 }
 
 /// Where the forwarding tables lead an SA's packets, looked up once for each edition of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct CachedHop {
     pub(crate) edition: u32,
     pub(crate) position: u32,
-    pub(crate) is_known: bool,
+}
+
+impl Default for CachedHop {
+    /// Not looked up: of an edition that no table gets to.
+    fn default() -> Self {
+        Self { edition: u32::MAX, position: 0 }
+    }
 }
 
 /// What an engine is made for.

@@ -138,6 +138,7 @@ where
     }
 
     /// Checks, opens, commits and forwards what [`Engine::note_esp`] has let through.
+    #[inline(never)]
     pub(crate) fn open_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
         let mut work = core::mem::take(&mut self.esp_work);
         let mut items = work.drain(..);
@@ -192,6 +193,7 @@ where
     }
 
     /// What was opened goes on.
+    #[inline(never)]
     fn forward_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
         let mut work = core::mem::take(&mut self.opened_work);
         for OpenedWork { mut out, inner, moved, port, slot, place } in work.drain(..) {

@@ -138,6 +138,7 @@ where
     }
 
     /// Policy, then framing of what is to be protected, over all clear packets.
+    #[inline(never)]
     pub(crate) fn plan_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
         let mut work = core::mem::take(&mut self.clear_work);
         for item in &mut work {
@@ -346,9 +347,10 @@ where
         let packet = K::bytes_mut(&mut frame).get_mut(start..end).unwrap_or_default();
         // Undone if the packet turns out too big: the source must see what it sent.
         decrement_ttl(packet);
-        way.write_header(K::room_mut(&mut out));
+        let room = K::room_mut(&mut out);
+        way.write_header(room);
         let at = way.at();
-        let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
+        let room = room.get_mut(at..).unwrap_or_default();
         match self.prepare(env, sink, slot, (&brief, packet), way.mtu, room) {
             Ok(job) => {
                 let work = OutboundWork {
@@ -400,9 +402,9 @@ where
     #[inline(always)]
     pub(crate) fn way<'e>(&mut self, env: &Env<'e>, slot: usize) -> Result<Way<'e>, DropReason> {
         let entry = self.outbound.at_mut(slot).ok_or(DropReason::NoSa)?;
-        if !entry.hop.is_known || entry.hop.edition != env.fib.edition() {
+        if entry.hop.edition != env.fib.edition() {
             let position = env.fib.position(entry.sa.addresses());
-            entry.hop = CachedHop { edition: env.fib.edition(), position, is_known: true };
+            entry.hop = CachedHop { edition: env.fib.edition(), position };
         }
         let hop = env.fib.hop(entry.hop.position);
         if let NextHop::Port { port, mtu, header } = hop {
@@ -508,6 +510,7 @@ where
     }
 
     /// Runs the cipher over everything that was framed, and sends it.
+    #[inline(never)]
     pub(crate) fn seal_all<K: Sink<Frame = F>>(&mut self, _env: &Env<'_>, sink: &mut K) {
         if self.outbound_work.is_empty() {
             return;
