@@ -273,10 +273,11 @@ fn refuse_zero(algorithm: Algorithm, key: &[u8]) -> Result<(), KeyError> {
 }
 
 /// One key, scheduled for one back-end.
+#[repr(C)]
 pub struct Key {
+    cipher: Cipher,
     algorithm: Algorithm,
     backend: Backend,
-    cipher: Cipher,
 }
 
 enum Cipher {

@@ -83,6 +83,9 @@ impl Quiet {
 }
 
 impl Lifetime {
+    /// Octets from the front that a packet touches.
+    pub(crate) const HOT_LEN: usize = core::mem::offset_of!(Self, soft);
+
     /// Unused, installed at `installed_ms`.
     #[must_use]
     pub const fn new(soft: Limit, hard: Limit, installed_ms: u64) -> Self {

@@ -33,11 +33,12 @@ impl LeaseStore for Unleased {
 
 /// The sequence numbers of one outbound SA.
 #[derive(Debug)]
+#[repr(C)]
 pub struct SequenceSpace<L> {
     last: u64,
     leased: u64,
-    limit: u64,
     soft: u64,
+    limit: u64,
     store: L,
 }
 

@@ -47,26 +47,28 @@ impl Env<'_> {
 
 /// An inbound SA with what the pipeline knows of it.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Inbound<A, S> {
-    /// The SA.
-    pub sa: InboundSa<A, S>,
     /// The child configuration whose selectors it may carry.
     pub child: u32,
+    /// The SA.
+    pub sa: InboundSa<A, S>,
 }
 
 /// An outbound SA with what the pipeline knows of it.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Outbound<A, L> {
-    /// The SA.
-    pub sa: OutboundSa<A, L>,
+    /// The way to the peer.
+    pub hop: CachedHop,
     /// The child configuration it belongs to.
     pub child: u32,
     /// Path MTU in bytes that was learned or configured; [`u16::MAX`] for none.
     pub path_mtu: u16,
-    /// When it was learned, to be forgotten later; `None` if it is configured.
+    /// The SA.
+    pub sa: OutboundSa<A, L>,
+    /// When the path MTU was learned, to be forgotten later; `None` if it is configured.
     pub learned_ms: Option<u64>,
-    /// The way to the peer.
-    pub hop: CachedHop,
 }
 
 /// Where the forwarding tables lead an SA's packets, looked up once for each edition of them.
