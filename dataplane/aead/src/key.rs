@@ -380,7 +380,7 @@ impl Key {
     #[inline]
     pub(crate) fn seal_octets(&self, nonce: &[u8; 12], aad: &[u8], src: &[u8], dst: &mut [u8]) {
         if let Cipher::Native(cipher) = &self.cipher {
-            if cipher.seal(nonce, aad, src, dst).is_none() {
+            if cipher.seal(nonce, aad, src, None, dst).is_none() {
                 dst.fill(0);
             }
             return;
@@ -448,9 +448,22 @@ impl Aead for Key {
     #[inline(always)]
     fn seal(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) {
         if let Cipher::Native(cipher) = &self.cipher
-            && cipher.seal(nonce.as_bytes(), aad.as_bytes(), src, dst).is_some()
+            && cipher.seal(nonce.as_bytes(), aad.as_bytes(), src, None, dst).is_some()
         {
             return;
+        }
+        self.seal_otherwise(nonce, aad, src, dst);
+    }
+
+    #[inline(always)]
+    fn seal_with(&self, nonce: &Nonce, aad: &Aad, src: &[u8], trailer: [u8; 8], dst: &mut [u8]) {
+        if let Cipher::Native(cipher) = &self.cipher
+            && cipher.seal(nonce.as_bytes(), aad.as_bytes(), src, Some(trailer), dst).is_some()
+        {
+            return;
+        }
+        if let Some(room) = dst.get_mut(src.len()..).and_then(<[u8]>::first_chunk_mut) {
+            *room = trailer;
         }
         self.seal_otherwise(nonce, aad, src, dst);
     }

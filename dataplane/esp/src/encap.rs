@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`prepare`] decides, numbers and frames; [`seal`] runs the cipher from the clear packet
-//! into its place. A sequence number is spent only when nothing but the cipher is left
+//! into its place, with the trailer if that was left to it. A sequence number is spent only when nothing but the cipher is left
 //! to do. `inner` must be a whole IP packet whose time to live has been dealt with; what
 //! follows the length that its header gives is ignored and never sealed.
 
@@ -51,6 +51,8 @@ pub struct SealJob {
     /// Where the UDP header lies whose checksum is to be computed; 0 for none.
     udp_checksum_at: u16,
     esn: bool,
+    /// The trailer, if it is not in its place yet.
+    trailer: Option<[u8; 8]>,
 }
 
 impl fmt::Debug for SealJob {
@@ -74,7 +76,7 @@ impl SealJob {
     }
 }
 
-const _: () = assert!(size_of::<SealJob>() <= 48);
+const _: () = assert!(size_of::<SealJob>() <= 64);
 
 /// Where things go in one packet.
 struct Plan {
@@ -199,12 +201,9 @@ fn prepare_plain<A, L: LeaseStore>(
     write_outer(sa, ip, inner, sequence, out).ok_or(DropReason::FrameViolation)?;
     let iv = iv(sa, sequence);
     let payload_from = front_len.wrapping_add(ESP_TO_PAYLOAD);
-    let trailer_from = payload_from.wrapping_add(ip.total_len);
     let next_header = if ip.is_v4() { esp::NEXT_HEADER_IPV4 } else { esp::NEXT_HEADER_IPV6 };
     let esp = out.get_mut(front_len as usize..).and_then(<[u8]>::first_chunk_mut);
     *esp.ok_or(DropReason::FrameViolation)? = esp_and_iv(sa.spi, sequence, iv);
-    let trailer = out.get_mut(trailer_from as usize..).and_then(<[u8]>::first_chunk_mut);
-    *trailer.ok_or(DropReason::FrameViolation)? = short_trailer(pad_len, next_header);
     account(sa, ip, now_ms);
     Ok(SealJob {
         sequence,
@@ -217,6 +216,7 @@ fn prepare_plain<A, L: LeaseStore>(
         total_len,
         udp_checksum_at: sa.udp_checksum_at(front_len as usize),
         esn: sa.sequence.esn(),
+        trailer: Some(short_trailer(pad_len, next_header)),
     })
 }
 
@@ -293,7 +293,11 @@ pub fn seal<A: Aead>(
         return Err(DropReason::FrameViolation);
     };
     let aad = Aad::new(job.spi, job.sequence, job.esn);
-    cipher.seal(&Nonce::new(job.salt, job.iv), &aad, source, sealed);
+    let nonce = Nonce::new(job.salt, job.iv);
+    match job.trailer {
+        Some(trailer) => cipher.seal_with(&nonce, &aad, source, trailer, sealed),
+        None => cipher.seal(&nonce, &aad, source, sealed),
+    }
     if job.udp_checksum_at != 0 {
         fill_udp_checksum(job, out)?;
     }
@@ -445,6 +449,7 @@ where
         salt: sa.salt,
         spi: sa.spi,
         esn: sa.sequence.esn(),
+        trailer: None,
         udp_checksum_at: sa.udp_checksum_at(plan.front_len),
         source_from: u32::try_from(plan.source.start).ok()?,
         source_to: u32::try_from(plan.source.end).ok()?,
@@ -453,8 +458,7 @@ where
     })
 }
 
-/// Up to three octets of padding, pad length, next header, at the front of eight: behind a trailer
-/// is the ICV's place, which has not been written yet.
+/// Up to three octets of padding, pad length, next header, at the front of eight.
 #[inline(always)]
 fn short_trailer(pad_len: u32, next_header: u8) -> [u8; 8] {
     let bits = pad_len.wrapping_mul(8);

@@ -15,7 +15,7 @@ use crate::forward::Fib;
 use crate::held::Held;
 use crate::inbound::{EspWork, OpenedWork};
 use crate::limit::RateLimit;
-use crate::outbound::{ClearWork, OutboundWork};
+use crate::outbound::ClearWork;
 use crate::sink::{Event, Sink};
 use crate::spd::Spd;
 use crate::table::{Slots, SpiReader, StaticSpis};
@@ -145,7 +145,6 @@ pub struct Engine<A, S, L, F> {
     pub(crate) clear_work: Vec<ClearWork<F>>,
     pub(crate) esp_work: Vec<EspWork<F>>,
     pub(crate) opened_work: Vec<OpenedWork<F>>,
-    pub(crate) outbound_work: Vec<OutboundWork<F>>,
     /// For ICMP errors while they are made.
     pub(crate) scratch: Vec<u8>,
     /// For fragments before they are sealed.
@@ -181,7 +180,6 @@ where
             clear_work: Vec::with_capacity(MAX_BURST),
             esp_work: Vec::with_capacity(MAX_BURST),
             opened_work: Vec::with_capacity(MAX_BURST),
-            outbound_work: Vec::with_capacity(MAX_BURST),
             scratch: alloc::vec![0; 2048],
             pieces: alloc::vec![0; 65_536],
             config,
@@ -223,7 +221,6 @@ where
         if !self.clear_work.is_empty() {
             self.plan_all(env, sink);
         }
-        self.seal_all(env, sink);
     }
 
     /// Parses a frame and puts it into the list of those that are opened or of those that are sealed.

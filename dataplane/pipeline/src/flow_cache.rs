@@ -2,9 +2,9 @@
 //!
 //! Policy and route of a flow are the same for each of its packets as long as the tables are, so
 //! the answer is kept: which row selects the flow, where its destination leads, and for what
-//! came out of a tunnel that its child may carry it. One line of cache for each place, one place
-//! for each flow: what falls upon another's place is asked again, which costs time and nothing
-//! else. Places depend on a secret of the instance, so that nobody outside can choose flows that
+//! came out of a tunnel that its child may carry it. One line of cache for each place, four places
+//! for each flow, nearly always in the first: what finds no place is asked again, which costs time
+//! and nothing else. Places depend on a secret of the instance, so that nobody outside can choose flows that
 //! meet. Actions are not kept: they are read from the policy itself, so that a rekeying leaves
 //! all entries good.
 
@@ -18,10 +18,15 @@ use xswan_wire::brief::Brief;
 /// No row selects the flow.
 pub(crate) const NO_ROW: u32 = u32::MAX;
 
+/// Places for each SA. With fewer, flows push each other out: with one, each third finds no place
+/// though there are as many places as flows.
+const PLACES_PER_SA: usize = 4;
 /// Places at least: flows of a small gateway.
-const MIN_PLACES: usize = 1 << 10;
-/// Places at most: 64 MiB a worker.
-const MAX_PLACES: usize = 1 << 20;
+const MIN_PLACES: usize = 1 << 12;
+/// Places at most: 128 MiB a worker.
+const MAX_PLACES: usize = 1 << 21;
+/// Places that are looked at for a flow, a power of two.
+const GROUP: usize = 4;
 
 const IS_V6: u64 = 1;
 const IS_FRAGMENT: u64 = 2;
@@ -165,15 +170,18 @@ const _: () = assert!(size_of::<Place>() == 64);
 pub(crate) struct FlowCache {
     places: Box<[Place]>,
     secret: u64,
+    /// Who goes when a group is full.
+    turn: usize,
 }
 
 impl FlowCache {
     /// For about as many flows as there may be SAs; all memory it will ever need.
     pub(crate) fn new(sas: usize, secret: u64) -> Self {
-        let count = sas.next_power_of_two().clamp(MIN_PLACES, MAX_PLACES);
+        let wanted = sas.saturating_mul(PLACES_PER_SA).clamp(MIN_PLACES, MAX_PLACES);
+        let count = wanted.next_power_of_two();
         let mut places = Vec::new();
         places.resize(count, Place::EMPTY);
-        Self { places: places.into_boxed_slice(), secret }
+        Self { places: places.into_boxed_slice(), secret, turn: 0 }
     }
 
     /// Where the flow's answer is, if anywhere.
@@ -196,16 +204,31 @@ impl FlowCache {
     /// What these tables have said of the flow, if it is still known.
     #[inline(always)]
     pub(crate) fn find(&self, key: &FlowKey, place: u32, editions: Editions) -> Option<Known> {
-        let found = self.places.get(self.index(place))?;
-        let Place { row, hop, is_local, entitled, .. } = *found;
-        found.is(key, editions).then_some(Known { row, hop, is_local, entitled })
+        let first = self.index(place);
+        for step in 0..GROUP {
+            let found = self.places.get(first ^ step)?;
+            if found.is(key, editions) {
+                let Place { row, hop, is_local, entitled, .. } = *found;
+                return Some(Known { row, hop, is_local, entitled });
+            }
+        }
+        None
     }
 
-    /// Keeps what these tables say.
-    #[inline]
+    /// Keeps what these tables say, in the first place of the group that is not good any more, or
+    /// else in any.
     pub(crate) fn keep(&mut self, key: FlowKey, place: u32, editions: Editions, known: Known) {
-        let index = self.index(place);
-        if let Some(place) = self.places.get_mut(index) {
+        let first = self.index(place);
+        let is_free = |at: &usize| {
+            let place = self.places.get(*at);
+            place.is_some_and(|place| {
+                place.rest == 0 || place.editions != editions || place.is(&key, editions)
+            })
+        };
+        let any = first ^ (self.turn % GROUP);
+        let at = (0..GROUP).map(|step| first ^ step).find(is_free).unwrap_or(any);
+        self.turn = self.turn.wrapping_add(1);
+        if let Some(place) = self.places.get_mut(at) {
             let FlowKey { addresses, rest, child } = key;
             let Known { row, hop, is_local, entitled } = known;
             *place = Place { addresses, rest, child, editions, row, hop, is_local, entitled };

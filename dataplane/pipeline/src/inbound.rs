@@ -143,7 +143,7 @@ where
         let mut work = core::mem::take(&mut self.esp_work);
         let mut items = work.drain(..);
         while let Some(item) = items.next() {
-            self.ask_ahead::<K>(items.as_slice());
+            self.ask_inbound_ahead::<K>(items.as_slice());
             self.open_received(env, sink, item);
         }
         drop(items);
@@ -153,7 +153,7 @@ where
 
     /// Memory that the next packets touch: first their SA, then its key and its window.
     #[inline(always)]
-    fn ask_ahead<K: Sink<Frame = F>>(&self, next: &[EspWork<F>]) {
+    fn ask_inbound_ahead<K: Sink<Frame = F>>(&self, next: &[EspWork<F>]) {
         let entry = |at: usize| self.inbound.at(next.get(at)?.slot as usize);
         if let Some(entry) = entry(2 * AHEAD) {
             K::prefetch(entry);

@@ -1,11 +1,11 @@
 //! From the protected side: policy, TTL, size, seal, next hop.
 //!
-//! Sealing is staged like opening: every packet of the burst is framed first, then the
-//! cipher runs over all of them. Packets leave in the order of their sequence numbers: what
-//! is sealed at once, because it is in no received frame, lets those that wait go first.
+//! In three passes over a burst: which flow, which policy, then framing and cipher together, so
+//! that packets leave in the order of their sequence numbers. While one packet is sealed, the
+//! memory that the next ones need is on its way.
 
 use xswan_esp::aead::Aead;
-use xswan_esp::encap::{self, SealJob};
+use xswan_esp::encap;
 use xswan_esp::lifetime::Expiry;
 use xswan_esp::selector::Flow;
 use xswan_esp::sequence::LeaseStore;
@@ -58,21 +58,6 @@ impl<F> ClearWork<F> {
     fn flow<K: Sink<Frame = F>>(&self) -> Result<Flow, DropReason> {
         Flow::of_frame(&self.brief, K::bytes(&self.frame)).ok_or(DropReason::Malformed)
     }
-}
-
-/// A packet between its framing and its sealing.
-pub(crate) struct OutboundWork<F> {
-    /// The clear packet.
-    frame: F,
-    out: F,
-    /// Where the IP packet lies in the frame's received bytes.
-    start: u32,
-    end: u32,
-    slot: u32,
-    /// Where the outer IP packet starts in `out`.
-    at: u16,
-    exit: Exit,
-    job: SealJob,
 }
 
 /// Where a finished packet leaves.
@@ -149,14 +134,23 @@ where
         }
         let mut items = work.drain(..);
         while let Some(item) = items.next() {
-            let ahead = items.as_slice().get(AHEAD).map(|item| item.slot as usize);
-            if let Some(entry) = ahead.and_then(|slot| self.outbound.at(slot)) {
-                K::prefetch(entry);
-            }
+            self.ask_outbound_ahead::<K>(items.as_slice());
             self.plan_outbound(env, sink, item);
         }
         drop(items);
         self.clear_work = work;
+    }
+
+    /// Memory that the next packets touch: first their SA, then its key.
+    #[inline(always)]
+    fn ask_outbound_ahead<K: Sink<Frame = F>>(&self, next: &[ClearWork<F>]) {
+        let entry = |at: usize| self.outbound.at(next.get(at)?.slot as usize);
+        if let Some(entry) = entry(2 * AHEAD) {
+            K::prefetch(entry);
+        }
+        if let Some(entry) = entry(AHEAD) {
+            entry.sa.cipher().prefetch();
+        }
     }
 
     /// What the tables say of a clear packet.
@@ -216,7 +210,7 @@ where
         if item.slot == NONE {
             return self.plan_otherwise(env, sink, item);
         }
-        self.frame_outbound(env, sink, item);
+        self.protect(env, sink, item);
     }
 
     /// What no SA of ours protects.
@@ -323,14 +317,9 @@ where
         self.punt(sink, out, L2_ROOM, len);
     }
 
-    /// Time to live, way out, size; then the ESP frame around the place of the payload.
+    /// Time to live, way out, size; then the ESP packet.
     #[inline(always)]
-    fn frame_outbound<K: Sink<Frame = F>>(
-        &mut self,
-        env: &Env<'_>,
-        sink: &mut K,
-        item: ClearWork<F>,
-    ) {
+    fn protect<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, item: ClearWork<F>) {
         let (start, end) = item.range();
         let ClearWork { mut frame, brief, port, slot: handle, .. } = item;
         if brief.ttl <= 1 {
@@ -351,19 +340,10 @@ where
         way.write_header(room);
         let at = way.at();
         let room = room.get_mut(at..).unwrap_or_default();
-        match self.prepare(env, sink, slot, (&brief, packet), way.mtu, room) {
-            Ok(job) => {
-                let work = OutboundWork {
-                    frame,
-                    out,
-                    start: start as u32,
-                    end: end as u32,
-                    slot: handle,
-                    at: at as u16,
-                    exit: way.exit,
-                    job,
-                };
-                self.outbound_work.push(work);
+        match self.seal(env, sink, slot, (&brief, packet), way.mtu, room) {
+            Ok(len) => {
+                sink.recycle(frame);
+                self.leave(sink, out, at, len, way.exit);
             }
             Err(DropReason::TooBig) => {
                 sink.recycle(out);
@@ -376,8 +356,9 @@ where
         }
     }
 
+    /// Frames and seals; the length of the outer packet.
     #[inline(always)]
-    fn prepare<K: Sink<Frame = F>>(
+    fn seal<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
@@ -385,7 +366,7 @@ where
         (brief, packet): (&Brief, &[u8]),
         mtu: u16,
         room: &mut [u8],
-    ) -> Result<SealJob, DropReason> {
+    ) -> Result<usize, DropReason> {
         let entry = self.outbound.at_mut(slot).ok_or(DropReason::NoSa)?;
         let prepared = encap::prepare_parsed(&mut entry.sa, brief, packet, mtu, env.now_ms, room);
         if let Some(expiry) = entry.sa.take_expiry() {
@@ -395,7 +376,9 @@ where
                 Expiry::Hard => Event::HardExpiryOut { slot },
             });
         }
-        prepared
+        let len = encap::seal(entry.sa.cipher(), &prepared?, packet, room)?;
+        self.totals.sealed = self.totals.sealed.wrapping_add(1);
+        Ok(len)
     }
 
     /// The way to the peer of an outbound SA, with the smaller of link and path MTU.
@@ -474,9 +457,6 @@ where
     }
 
     /// Frames, seals and sends one packet that is not in a received frame.
-    ///
-    /// Those that wait for the cipher have lower sequence numbers and go first: overtaken by
-    /// more than the peer's replay window they would be refused there.
     fn seal_now<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
@@ -485,20 +465,14 @@ where
         slot: usize,
         way: &Way<'_>,
     ) -> Result<(), DropReason> {
-        self.seal_all(env, sink);
         let brief = Brief::of_packet(packet).map_err(|_shape| DropReason::Malformed)?;
         let mut out = sink.take().ok_or(DropReason::NoFrame)?;
-        way.write_header(K::room_mut(&mut out));
+        let room = K::room_mut(&mut out);
+        way.write_header(room);
         let at = way.at();
-        let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-        let prepared = self.prepare(env, sink, slot, (&brief, packet), way.mtu, room);
-        let sealed = prepared.and_then(|job| {
-            let entry = self.outbound.at(slot).ok_or(DropReason::NoSa)?;
-            encap::seal(entry.sa.cipher(), &job, packet, room)
-        });
-        match sealed {
+        let room = room.get_mut(at..).unwrap_or_default();
+        match self.seal(env, sink, slot, (&brief, packet), way.mtu, room) {
             Ok(len) => {
-                self.totals.sealed = self.totals.sealed.wrapping_add(1);
                 self.leave(sink, out, at, len, way.exit);
                 Ok(())
             }
@@ -507,40 +481,6 @@ where
                 Err(reason)
             }
         }
-    }
-
-    /// Runs the cipher over everything that was framed, and sends it.
-    #[inline(never)]
-    pub(crate) fn seal_all<K: Sink<Frame = F>>(&mut self, _env: &Env<'_>, sink: &mut K) {
-        if self.outbound_work.is_empty() {
-            return;
-        }
-        let mut work = core::mem::take(&mut self.outbound_work);
-        let mut items = work.drain(..);
-        while let Some(item) = items.next() {
-            if let Some(ahead) = items.as_slice().get(AHEAD)
-                && let Some(entry) = self.outbound.at(ahead.slot as usize)
-            {
-                entry.sa.cipher().prefetch();
-            }
-            let OutboundWork { frame, start, end, mut out, at, slot, job, exit } = item;
-            let packet = K::bytes(&frame).get(start as usize..end as usize).unwrap_or_default();
-            let room = K::room_mut(&mut out).get_mut(usize::from(at)..).unwrap_or_default();
-            let sealed = match self.outbound.at(slot as usize) {
-                Some(entry) => encap::seal(entry.sa.cipher(), &job, packet, room),
-                None => Err(DropReason::NoSa),
-            };
-            sink.recycle(frame);
-            match sealed {
-                Ok(len) => {
-                    self.totals.sealed = self.totals.sealed.wrapping_add(1);
-                    self.leave(sink, out, usize::from(at), len, exit);
-                }
-                Err(reason) => self.drop(sink, out, reason),
-            }
-        }
-        drop(items);
-        self.outbound_work = work;
     }
 
     #[inline(always)]

@@ -20,7 +20,7 @@ use core::arch::x86_64::{
 use core::mem::transmute;
 
 use super::aes_ni::{MAX_TEXT_LEN, first_counter, turned};
-use super::block::{load, reversed, store};
+use super::block::{load, put_trailer, reversed, store};
 use super::hash::{Known, Sum, multiply};
 use super::schedule::Record;
 
@@ -262,29 +262,38 @@ fn joined(src: &[u8], room: &[u8]) -> __m512i {
 }
 
 /// Seals.
-#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,bmi2,vaes,vpclmulqdq")]
+#[target_feature(
+    enable = "aes,pclmulqdq,avx,avx512f,avx512bw,avx512vbmi2,bmi2,popcnt,vaes,vpclmulqdq"
+)]
 pub(super) fn seal<const R: usize, const G: usize>(
     record: &Record,
     nonce: &[u8; 12],
     aad: &[u8],
     src: &[u8],
+    trailer: Option<[u8; 8]>,
     dst: &mut [u8],
 ) -> Option<()> {
-    let (text, tag) = dst.split_last_chunk_mut::<16>()?;
-    if text.len() > MAX_TEXT_LEN || src.len() > text.len() {
+    let text_len = dst.len().checked_sub(16)?;
+    let behind = text_len.checked_sub(src.len())?;
+    if text_len > MAX_TEXT_LEN || (trailer.is_some() && behind > 8) {
         return None;
     }
-    let known = Known::new(record, aad, text.len());
-    match text.len() {
-        ..=ONE_LANE => short::seal::<R, 1>(record, nonce, &known, src, text, tag),
-        ..=TWO_LANES => short::seal::<R, 2>(record, nonce, &known, src, text, tag),
-        ..=THREE_LANES => short::seal::<R, 3>(record, nonce, &known, src, text, tag),
+    let known = Known::new(record, aad, text_len);
+    if text_len > THREE_LANES {
+        put_trailer(src.len(), trailer, dst)?;
+    }
+    let (text, tag) = dst.split_last_chunk_mut::<16>()?;
+    match text_len {
+        ..=ONE_LANE => short::seal::<R, 1>(record, nonce, &known, src, trailer, text, tag),
+        ..=TWO_LANES => short::seal::<R, 2>(record, nonce, &known, src, trailer, text, tag),
+        ..=THREE_LANES => short::seal::<R, 3>(record, nonce, &known, src, trailer, text, tag),
         _ => return seal_long::<R, G>(record, nonce, &known, src, text, tag),
     }
     Some(())
 }
 
 /// Seals more than three lanes.
+#[inline(never)]
 #[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
 fn seal_long<const R: usize, const G: usize>(
     record: &Record,
@@ -353,7 +362,9 @@ fn seal_end<const R: usize, const V: usize>(
 }
 
 /// Opens; on a wrong tag `dst` is wiped.
-#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,bmi2,vaes,vpclmulqdq")]
+#[target_feature(
+    enable = "aes,pclmulqdq,avx,avx512f,avx512bw,avx512vbmi2,bmi2,popcnt,vaes,vpclmulqdq"
+)]
 pub(super) fn open<const R: usize, const G: usize>(
     record: &Record,
     nonce: &[u8; 12],
@@ -375,6 +386,7 @@ pub(super) fn open<const R: usize, const G: usize>(
 }
 
 /// Opens more than three lanes.
+#[inline(never)]
 #[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
 fn open_long<const R: usize, const G: usize>(
     record: &Record,

@@ -15,9 +15,10 @@
 //! the second place; masks leave out what is not the text's.
 
 use core::arch::x86_64::{
-    __m128i, __m512i, __mmask16, __mmask64, _bzhi_u64, _mm_testz_si128, _mm_xor_si128,
-    _mm512_add_epi32, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_broadcast_i32x4,
-    _mm512_castsi512_si128, _mm512_mask_broadcast_i32x4, _mm512_mask_storeu_epi8,
+    __m128i, __m512i, __mmask16, __mmask64, _bzhi_u64, _mm_cvtsi64_si128, _mm_testz_si128,
+    _mm_xor_si128, _mm512_add_epi32, _mm512_aesenc_epi128, _mm512_aesenclast_epi128,
+    _mm512_broadcast_i32x4, _mm512_castsi128_si512, _mm512_castsi512_si128,
+    _mm512_mask_broadcast_i32x4, _mm512_mask_storeu_epi8, _mm512_maskz_expand_epi8,
     _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_or_si512, _mm512_set_epi32,
     _mm512_setzero_si512, _mm512_xor_si512,
 };
@@ -153,22 +154,39 @@ impl<const V: usize> Places<V> {
     }
 }
 
+/// The next octets into the places that the mask says.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vbmi2,popcnt")]
+fn take(octets: &mut u64, places: __mmask64) -> __m512i {
+    let low = _mm512_castsi128_si512(_mm_cvtsi64_si128(octets.cast_signed()));
+    *octets = octets.checked_shr(8 * places.count_ones()).unwrap_or(0);
+    _mm512_maskz_expand_epi8(places, low)
+}
+
 /// Seals a text of at most [`max_len`] octets; `src` is its front if that lies elsewhere.
-#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,bmi2,vaes,vpclmulqdq")]
+#[target_feature(
+    enable = "aes,pclmulqdq,avx,avx512f,avx512bw,avx512vbmi2,bmi2,popcnt,vaes,vpclmulqdq"
+)]
 pub(super) fn seal<const R: usize, const V: usize>(
     record: &Record,
     nonce: &[u8; 12],
     known: &Known,
     src: &[u8],
+    trailer: Option<[u8; 8]>,
     text: &mut [u8],
     tag: &mut [u8; BLOCK],
 ) {
     let places = Places::<V> { text_len: text.len() };
     let mut lanes = [_mm512_setzero_si512(); V];
+    let mut given = trailer.map(u64::from_le_bytes);
     for at in 0..V {
         let front = Places::<V>::of_front(src.len(), at);
-        let trailer = Places::<V>::load(text, at, places.text(at) & !front);
-        lanes[at] = _mm512_or_si512(Places::<V>::load(src, at, front), trailer);
+        let behind = places.text(at) & !front;
+        let end = match &mut given {
+            Some(octets) => take(octets, behind),
+            None => Places::<V>::load(text, at, behind),
+        };
+        lanes[at] = _mm512_or_si512(Places::<V>::load(src, at, front), end);
     }
     lanes = Places::<V>::cipher::<R>(record, nonce, lanes);
     for at in 0..V {
@@ -179,7 +197,9 @@ pub(super) fn seal<const R: usize, const V: usize>(
 }
 
 /// Opens a text of at most [`max_len`] octets; `None`, with `dst` wiped, if the tag does not match.
-#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,bmi2,vaes,vpclmulqdq")]
+#[target_feature(
+    enable = "aes,pclmulqdq,avx,avx512f,avx512bw,avx512vbmi2,bmi2,popcnt,vaes,vpclmulqdq"
+)]
 pub(super) fn open<const R: usize, const V: usize>(
     record: &Record,
     nonce: &[u8; 12],
