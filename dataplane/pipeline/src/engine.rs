@@ -138,6 +138,8 @@ pub struct Engine<A, S, L, F> {
     pub(crate) acquire_limit: AcquireLimit,
     /// Packets that wait for an SA.
     pub(crate) held: Held,
+    /// The SPI that was read last, and its slot; only within a burst.
+    pub(crate) last_spi: Option<(u32, u32)>,
     /// A destination that is an address of ours, by an edition of the forwarding tables.
     last_local: (u32, Addresses),
     /// What the tables said of flows.
@@ -175,6 +177,7 @@ where
             icmp_limit: RateLimit::new(config.icmp_per_second),
             acquire_limit: AcquireLimit::new(),
             held: Held::new(),
+            last_spi: None,
             last_local: (0, Addresses::V4 { source: [0; 4], destination: [0; 4] }),
             flows: FlowCache::new(config.slots, flow_secret(&config.spis)),
             clear_work: Vec::with_capacity(MAX_BURST),
@@ -197,6 +200,7 @@ where
         sink: &mut K,
         burst: impl Iterator<Item = (u16, F)>,
     ) {
+        self.last_spi = None;
         for (port, frame) in burst {
             self.make_room(env, sink);
             self.totals.received = self.totals.received.wrapping_add(1);

@@ -16,6 +16,7 @@ use xswan_wire::brief::Brief;
 use crate::engine::{Engine, Env, Inbound, is_esp};
 use crate::flow_cache::{FlowKey, Known, NO_ROW};
 use crate::forward::NextHop;
+use crate::outbound::decrement_ttl;
 use crate::sink::{Event, Sink};
 use crate::table::Owner;
 
@@ -97,10 +98,19 @@ where
         }
     }
 
+    /// The slot of an SPI; as a rule it is the one of the packet before.
     #[inline(always)]
-    fn owner(&self, outer: &Outer) -> Result<u32, Refused> {
+    fn owner(&mut self, outer: &Outer) -> Result<u32, Refused> {
+        if let Some((spi, slot)) = self.last_spi
+            && spi == outer.spi
+        {
+            return Ok(slot);
+        }
         match self.config.spis.owner(outer.spi, &self.static_spis) {
-            Owner::Here(slot) => Ok(slot as u32),
+            Owner::Here(slot) => {
+                self.last_spi = Some((outer.spi, slot as u32));
+                Ok(slot as u32)
+            }
             Owner::Worker(worker) => Err(Refused::Elsewhere(worker)),
             Owner::Unknown => Err(Refused::Drop(DropReason::UnknownSpi)),
         }
@@ -327,6 +337,33 @@ where
     #[expect(clippy::too_many_arguments, reason = "one packet with everything known of it")]
     #[inline]
     fn deliver<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        port: u16,
+        mut frame: F,
+        checked: &Checked,
+        onward: Onward,
+        depth: u8,
+    ) {
+        let hop = env.fib.hop(onward.hop);
+        // Nearly every packet: to a host of ours, by no policy's leave.
+        if onward.row == NO_ROW
+            && let NextHop::Port { port: exit, mtu, header } = hop
+            && checked.len() <= usize::from(*mtu)
+            && checked.brief().ttl > 1
+        {
+            let room = K::room_mut(&mut frame).get_mut(L2_ROOM..).unwrap_or_default();
+            decrement_ttl(room);
+            return self.send_opened(sink, frame, checked.len(), *exit, header);
+        }
+        self.deliver_otherwise(env, sink, port, frame, checked, onward, depth);
+    }
+
+    /// To ourselves, into another tunnel, through the kernel, in pieces, or not at all.
+    #[expect(clippy::too_many_arguments, reason = "one packet with everything known of it")]
+    #[inline(never)]
+    fn deliver_otherwise<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
