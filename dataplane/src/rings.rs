@@ -1,8 +1,7 @@
 //! Who gets which ring: between workers, and of each queue.
 
 use rtrb::RingBuffer;
-use xswan_xsk::StallWatch;
-use xswan_xsk::xsk::{OpenedQueue, XskRings, XskSocket};
+use xswan_xsk::{OpenedQueue, StallWatch};
 
 use crate::io::{Neighbour, Queue};
 use crate::topology::{Port, Topology};
@@ -41,17 +40,17 @@ pub fn neighbours(count: usize) -> Vec<Vec<Option<Neighbour>>> {
 }
 
 /// A worker's queues, and for each port the position of the one that packets leave by.
-pub type WorkerQueues = (Vec<Queue<XskSocket, XskRings>>, Vec<usize>);
+pub type WorkerQueues<S, R> = (Vec<Queue<S, R>>, Vec<usize>);
 
 /// Gives every worker its socket of every queue, the rings of its own, and a way out of each port.
 #[must_use]
-pub fn deal_queues(
+pub fn deal_queues<S, R>(
     topology: &Topology,
     frames_per_worker: u32,
-    opened: Vec<OpenedQueue>,
-) -> Vec<WorkerQueues> {
+    opened: Vec<OpenedQueue<S, R>>,
+) -> Vec<WorkerQueues<S, R>> {
     let count = topology.worker_cores.len();
-    let mut dealt: Vec<WorkerQueues> = (0..count).map(|_| (Vec::new(), Vec::new())).collect();
+    let mut dealt: Vec<WorkerQueues<S, R>> = (0..count).map(|_| (Vec::new(), Vec::new())).collect();
     let owned = |worker: usize| {
         let of = |port: &Port| port.queues.iter().filter(|&&q| topology.owner(q) == worker).count();
         topology.ports.iter().map(of).sum::<usize>().max(1)

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use rtrb::RingBuffer;
 use xswan_aead::Backend;
 use xswan_config::{
-    AeadBackend, Config, Device, DeviceMode, DeviceRole, Fragmentation, HugePages, Wait,
+    AeadBackend, Config, Device, DeviceMode, DeviceRole, Fragmentation, HugePages, Rings, Wait,
 };
 use xswan_pipeline::engine::{Engine, EngineConfig};
 use xswan_pipeline::forward::Fib;
@@ -19,12 +19,14 @@ use xswan_pipeline::spd::Spd;
 use xswan_pipeline::table::SpiReader;
 use xswan_sa_api::{Geometry, SharedMaps};
 use xswan_steer::abi::{PortValue, ROLE_INNER, ROLE_OUTER};
+use xswan_xsk::own::OwnUmem;
 use xswan_xsk::socket::RingSizes;
 use xswan_xsk::umem::ChunkSize;
-use xswan_xsk::xsk::{
-    BusyPoll, Mode, OpenError, Opened, QueueRequest, UmemConfig, XskRings, XskSocket, open_all,
+use xswan_xsk::xsk::XskUmem;
+use xswan_xsk::{
+    Backend as RingBackend, BusyPoll, FrameStock, Mode, OpenError, Opened, Pages, QueueRequest,
+    QueueRings, QueueSocket, UmemConfig, open_all,
 };
-use xswan_xsk::{FrameStock, QueueSocket};
 
 use crate::counters::WorkerCounters;
 use crate::intake::{COMMANDS, Intake};
@@ -99,10 +101,21 @@ pub fn geometry(config: &Config) -> Geometry {
 /// # Errors
 /// One line for the operator.
 pub fn start(config: &Config, maps: &Arc<SharedMaps>, tables: &Tables) -> Result<Running, String> {
+    match config.dataplane.rings {
+        Rings::Own => start_on::<OwnUmem>(config, maps, tables),
+        Rings::XskRs => start_on::<XskUmem>(config, maps, tables),
+    }
+}
+
+fn start_on<B: RingBackend>(
+    config: &Config,
+    maps: &Arc<SharedMaps>,
+    tables: &Tables,
+) -> Result<Running, String> {
     let topology = plan(config, tables)?;
     let mut steering =
         Steering::load(&config.bpf_directory()).map_err(|error| error.to_string())?;
-    let (mut opened, topology) = open_queues(config, topology)?;
+    let (mut opened, topology) = open_queues::<B>(config, topology)?;
     let longest_packet =
         u32::try_from(opened.umem.umem().longest_frame()).unwrap_or(0).saturating_sub(L2_LEN);
     check_mtus(&topology, tables, longest_packet)?;
@@ -207,7 +220,10 @@ fn check_mtus(topology: &Topology, tables: &Tables, longest: u32) -> Result<(), 
 
 /// Opens every queue. A device whose queues were not named is asked for one less until it has
 /// them all: drivers make more than they use.
-fn open_queues(config: &Config, mut topology: Topology) -> Result<(Opened, Topology), String> {
+fn open_queues<B: RingBackend>(
+    config: &Config,
+    mut topology: Topology,
+) -> Result<(Opened<B>, Topology), String> {
     let data = &config.dataplane;
     let ring = data.ring_size;
     let umem = UmemConfig {
@@ -215,8 +231,8 @@ fn open_queues(config: &Config, mut topology: Topology) -> Result<(Opened, Topol
         frames_per_worker: data.frames_per_worker,
         chunk: if data.frame_size == 4096 { ChunkSize::Bytes4096 } else { ChunkSize::Bytes2048 },
         huge_pages: match data.huge_pages {
-            HugePages::Auto => xswan_xsk::xsk::HugePages::Auto,
-            HugePages::Off => xswan_xsk::xsk::HugePages::Off,
+            HugePages::Auto => xswan_xsk::HugePages::Auto,
+            HugePages::Off => xswan_xsk::HugePages::Off,
         },
         rings: RingSizes { fill: ring, completion: ring, rx: ring, tx: ring },
         multi_buffer: false,
@@ -261,18 +277,18 @@ fn requests(config: &Config, topology: &Topology) -> Vec<QueueRequest> {
     requests
 }
 
-fn notes(opened: &Opened) -> Vec<String> {
+fn notes<B: RingBackend>(opened: &Opened<B>) -> Vec<String> {
     let mut notes: Vec<String> = opened.fallback.iter().cloned().collect();
-    if let xswan_xsk::xsk::Pages::Small(why) = opened.umem.pages() {
+    if let Pages::Small(why) = opened.umem.pages() {
         notes.push(format!("packet memory is on small pages: {why}"));
     }
     notes
 }
 
-fn fill_socket_map(
+fn fill_socket_map<B: RingBackend>(
     steering: &mut Steering,
     topology: &Topology,
-    opened: &Opened,
+    opened: &Opened<B>,
 ) -> Result<(), String> {
     let mut queues = opened.queues.iter();
     for (index, port) in (0_u32..).zip(&topology.ports) {
@@ -319,14 +335,14 @@ struct Shared<'a> {
     counters: &'a [Arc<WorkerCounters>],
 }
 
-type XskWorker = Worker<XskSocket, XskRings>;
-type Built = (Vec<XskWorker>, Vec<WorkerLink>, Vec<WorkerRings>, Vec<rtrb::Producer<Vec<u8>>>);
+type WorkerOn<B> = Worker<<B as RingBackend>::Socket, <B as RingBackend>::Rings>;
+type Built<B> = (Vec<WorkerOn<B>>, Vec<WorkerLink>, Vec<WorkerRings>, Vec<rtrb::Producer<Vec<u8>>>);
 
-fn build_workers(
+fn build_workers<B: RingBackend>(
     shared: &Shared<'_>,
-    opened: Opened,
+    opened: Opened<B>,
     stocks: Vec<FrameStock>,
-) -> Result<Built, String> {
+) -> Result<Built<B>, String> {
     let count = shared.topology.worker_cores.len();
     let mut neighbours = rings::neighbours(count);
     let mut queues = rings::deal_queues(
@@ -395,7 +411,10 @@ fn engine_config(shared: &Shared<'_>, worker: usize) -> EngineConfig {
     }
 }
 
-fn spawn(workers: Vec<XskWorker>, topology: &Topology) -> Result<Vec<JoinHandle<()>>, String> {
+fn spawn<S: QueueSocket + 'static, R: QueueRings + 'static>(
+    workers: Vec<Worker<S, R>>,
+    topology: &Topology,
+) -> Result<Vec<JoinHandle<()>>, String> {
     let mut threads = Vec::new();
     for (number, (worker, &core)) in workers.into_iter().zip(&topology.worker_cores).enumerate() {
         let thread = std::thread::Builder::new()

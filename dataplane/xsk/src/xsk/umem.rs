@@ -68,9 +68,9 @@ impl XskUmem {
         let base = base_of(&kernel, &templates)?;
         let workers = config.workers as u8;
         let (shift, share) = (config.chunk.shift(), config.frames_per_worker);
+        let keep = Box::new(kernel.clone());
         // SAFETY: the base is that of the mapping, which `kernel` keeps; the binding
         // touches chunks only through calls made here with a token in hand.
-        let keep = Box::new(kernel.clone());
         let region = unsafe { Region::of_kernel(base, shift, share, workers, keep) };
         let (umem, stocks) = Umem::new(region, workers);
         let inner = Inner {
