@@ -5,13 +5,17 @@
 //! back over a ring to the worker that may put it on a fill ring again. No frame is ever
 //! waited for: what a full ring does not take stays in a list that is tried again.
 
+use std::sync::Arc;
+
 use rtrb::{Consumer, Producer};
 use xswan_esp::selector::Flow;
 use xswan_pipeline::sink::{Event, Sink};
 use xswan_sa_api::{Direction, Event as ControlEvent, EventSender, TriggeringPacket};
 use xswan_wire::layers::Addresses;
 use xswan_xsk::socket::KernelStatistics;
-use xswan_xsk::{Frame, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake};
+use xswan_xsk::{
+    Bell, Frame, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake,
+};
 
 use crate::counters::{QueueTotals, Totals};
 use crate::kernel::slow_path::Punt;
@@ -23,8 +27,8 @@ use crate::kernel::slow_path::Punt;
 const TX_WAITING: usize = 512;
 /// Loops between two looks at completions and fill rings of a queue that is quiet.
 const QUIET_LOOPS: u64 = 16;
-/// Slow slots between two looks at the kernel's own counters: one system call a socket.
-const KERNEL_COUNTERS_SLOTS: u64 = 256;
+/// Time between two looks at the kernel's own counters: one system call a socket.
+const KERNEL_COUNTERS_MS: u64 = 256;
 
 /// A received frame on its way to the worker that owns its SA.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub struct Neighbour {
     pub taken_over: Consumer<HandedOff>,
     /// Our own frames, coming home.
     pub returned: Consumer<Frame>,
+    /// Wakes the other.
+    pub bell: Arc<Bell>,
 }
 
 /// The rings between a worker and the slow path.
@@ -67,6 +73,8 @@ pub struct SlowPathRings {
     pub punts: Producer<Punt>,
     /// Their frames, coming home.
     pub returned: Consumer<Frame>,
+    /// Wakes the slow path.
+    pub bell: Arc<Bell>,
 }
 
 /// Rings, frames and the way out of one worker.
@@ -84,8 +92,12 @@ pub struct Io<S, R> {
     stranded: Vec<Frame>,
     batch: FrameBatch,
     transmitted: bool,
+    /// Something has been pushed to a neighbour since its bell was last rung.
+    called: bool,
+    /// The same of the slow path.
+    punted: bool,
     loops: u64,
-    slots: u64,
+    looked_ms: Option<u64>,
     /// What the kernel has counted, and whether completions have stopped, by queue.
     kernel: Vec<(KernelStatistics, bool)>,
     /// What this side has counted.
@@ -131,8 +143,10 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
             stranded: Vec::new(),
             batch: FrameBatch::new(),
             transmitted: false,
+            called: false,
+            punted: false,
             loops: 0,
-            slots: 0,
+            looked_ms: None,
             totals: Totals::default(),
             spis: [vec![0; parts.slots], vec![0; parts.slots]],
         };
@@ -173,10 +187,32 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         self.queues.len()
     }
 
-    /// What to wait for when there is nothing to do.
+    /// What to wait for when there is nothing to do, beside our own bell.
     #[must_use]
-    pub fn waiter(&self) -> Waiter {
-        Waiter::new(self.queues.iter().filter_map(|queue| queue.socket.fd()))
+    pub fn waiter(&self, bell: Arc<Bell>) -> Waiter {
+        Waiter::new(bell, self.queues.iter().filter_map(|queue| queue.socket.fd()))
+    }
+
+    /// Before a sleep: brings home and refills what a quiet loop may have put off. Whether
+    /// something is under way that no socket and no bell will tell of, so that the sleep has to
+    /// be short.
+    pub fn rest(&mut self) -> bool {
+        self.settle(true);
+        let waits = |(_, waiting): &(usize, FrameBatch)| !waiting.is_empty();
+        let unsent = |queue: &mut Queue<S, R>| {
+            let outstanding = queue.rings.as_ref().map_or(0, |rings| rings.outstanding().tx);
+            outstanding > 0 || queue.socket.pending_tx() > 0
+        };
+        !self.stranded.is_empty()
+            || self.exits.iter().any(waits)
+            || self.queues.iter_mut().any(unsent)
+    }
+
+    /// Whether no other thread has pushed anything for us.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let quiet = |n: &Neighbour| n.taken_over.is_empty() && n.returned.is_empty();
+        self.neighbours.iter().flatten().all(quiet) && self.slow_path.returned.is_empty()
     }
 
     /// Takes one frame that another worker has handed to us.
@@ -206,23 +242,32 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
                 self.refill(index);
             }
         }
+        self.call();
+    }
+
+    /// Those who have something from us wake up.
+    fn call(&mut self) {
+        if std::mem::take(&mut self.called) {
+            self.neighbours.iter().flatten().for_each(|neighbour| neighbour.bell.ring());
+        }
+        if std::mem::take(&mut self.punted) {
+            self.slow_path.bell.ring();
+        }
     }
 
     fn flush(&mut self) {
         self.transmitted = false;
         for (queue, waiting) in &mut self.exits {
-            if waiting.is_empty() {
-                continue;
-            }
             let Some(queue) = self.queues.get_mut(*queue) else { continue };
-            queue.socket.tx(waiting);
+            if !waiting.is_empty() {
+                queue.socket.tx(waiting);
+            }
+            // A kernel that says "not now" is asked again in the next loop.
+            let again = queue.socket.wake_tx() == Wake::Busy;
             if !waiting.is_empty() {
                 self.totals.tx_retries = self.totals.tx_retries.wrapping_add(1);
-                self.transmitted = true;
             }
-            if queue.socket.wake_tx() != Wake::Done {
-                self.transmitted = true;
-            }
+            self.transmitted |= again || !waiting.is_empty();
         }
     }
 
@@ -261,6 +306,7 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
             }
             return;
         }
+        self.called = true;
         let refused = match self.neighbours.get_mut(home).and_then(Option::as_mut) {
             Some(neighbour) => neighbour.home.push(frame).err().map(|rtrb::PushError::Full(f)| f),
             None => Some(frame),
@@ -295,10 +341,15 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
     /// On a schedule, traffic or not: wake-ups that may have been lost, queues that stall.
     pub fn housekeep(&mut self, now_ms: u64) {
         let mut stalls = 0;
-        self.slots = self.slots.wrapping_add(1);
-        let look = self.slots % KERNEL_COUNTERS_SLOTS == 1;
+        let due = |at| now_ms.saturating_sub(at) >= KERNEL_COUNTERS_MS;
+        let look = self.looked_ms.is_none_or(due);
+        if look {
+            self.looked_ms = Some(now_ms);
+        }
         for (queue, (statistics, stalled)) in self.queues.iter_mut().zip(&mut self.kernel) {
-            let _ = queue.socket.kick_tx();
+            if queue.socket.pending_tx() > 0 {
+                let _ = queue.socket.kick_tx();
+            }
             if let Some(rings) = &mut queue.rings {
                 let _ = rings.wake_fill();
                 let completed = rings.counters().completed;
@@ -396,6 +447,7 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
         let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(len)) else {
             return Some(frame);
         };
+        self.punted = true;
         match self.slow_path.punts.push(Punt { frame, start, len }) {
             Ok(()) => None,
             Err(rtrb::PushError::Full(punt)) => Some(punt.frame),
@@ -406,6 +458,7 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
     fn hand_off(&mut self, worker: u32, port: u16, frame: Frame) -> Option<Frame> {
         let neighbour = self.neighbours.get_mut(worker as usize).and_then(Option::as_mut);
         let Some(neighbour) = neighbour else { return Some(frame) };
+        self.called = true;
         match neighbour.hand_off.push(HandedOff { port, frame }) {
             Ok(()) => None,
             Err(rtrb::PushError::Full(item)) => Some(item.frame),

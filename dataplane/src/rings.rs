@@ -1,16 +1,20 @@
 //! Who gets which ring: between workers, and of each queue.
 
+use std::sync::Arc;
+
 use rtrb::RingBuffer;
-use xswan_xsk::{OpenedQueue, StallWatch};
+use xswan_xsk::{Bell, OpenedQueue, StallWatch};
 
 use crate::io::{Neighbour, Queue};
 use crate::topology::{Port, Topology};
 
 /// Frames under way between two workers at most; what does not fit waits at its sender.
 const NEIGHBOUR_RING: usize = 1024;
-/// The rings between every two workers, by worker.
+
+/// The rings between every two workers, by worker; `bells` has each one's own.
 #[must_use]
-pub fn neighbours(count: usize) -> Vec<Vec<Option<Neighbour>>> {
+pub fn neighbours(bells: &[Arc<Bell>]) -> Vec<Vec<Option<Neighbour>>> {
+    let count = bells.len();
     let mut ends: Vec<Vec<Option<_>>> =
         (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
     let mut takes: Vec<Vec<Option<_>>> =
@@ -30,9 +34,11 @@ pub fn neighbours(count: usize) -> Vec<Vec<Option<Neighbour>>> {
         .map(|(row, takes)| {
             row.into_iter()
                 .zip(takes)
-                .map(|(end, take)| {
+                .zip(bells)
+                .map(|((end, take), bell)| {
                     let ((hand_off, home), (taken_over, returned)) = end.zip(take)?;
-                    Some(Neighbour { hand_off, home, taken_over, returned })
+                    let bell = Arc::clone(bell);
+                    Some(Neighbour { hand_off, home, taken_over, returned, bell })
                 })
                 .collect()
         })

@@ -24,14 +24,14 @@ use xswan_xsk::socket::RingSizes;
 use xswan_xsk::umem::ChunkSize;
 use xswan_xsk::xsk::XskUmem;
 use xswan_xsk::{
-    Backend as RingBackend, BusyPoll, FrameStock, Mode, OpenError, Opened, Pages, QueueRequest,
-    QueueRings, QueueSocket, UmemConfig, open_all,
+    Backend as RingBackend, Bell, BusyPoll, FrameStock, Mode, OpenError, Opened, Pages,
+    QueueRequest, QueueRings, QueueSocket, UmemConfig, open_all,
 };
 
 use crate::counters::WorkerCounters;
 use crate::intake::{COMMANDS, Intake};
 use crate::io::{Io, IoParts, SlowPathRings};
-use crate::kernel::slow_path::{SlowPath, WorkerRings};
+use crate::kernel::slow_path::{Injection, SlowPath, WorkerRings};
 use crate::kernel::snapshot::{Link, Tables};
 use crate::privilege;
 use crate::rings;
@@ -138,7 +138,7 @@ fn start_on<B: RingBackend>(
     let stocks = std::mem::take(&mut opened.stocks);
     let shared =
         Shared { config, topology: &topology, maps, fib: &fib, spd: &spd, counters: &counters };
-    let (workers, links, rings, inject) = build_workers(&shared, opened, stocks)?;
+    let (workers, links, rings, inject) = build_workers(&shared, opened, stocks, slow_path.bell())?;
     slow_path.start(rings, inject).map_err(|error| format!("slow path: {error}"))?;
     let sadb = Sadb::new(Arc::clone(maps), links, backend, spd)?;
     let workers = spawn(workers, &topology)?;
@@ -336,15 +336,18 @@ struct Shared<'a> {
 }
 
 type WorkerOn<B> = Worker<<B as RingBackend>::Socket, <B as RingBackend>::Rings>;
-type Built<B> = (Vec<WorkerOn<B>>, Vec<WorkerLink>, Vec<WorkerRings>, Vec<rtrb::Producer<Vec<u8>>>);
+type Built<B> = (Vec<WorkerOn<B>>, Vec<WorkerLink>, Vec<WorkerRings>, Vec<Injection>);
 
 fn build_workers<B: RingBackend>(
     shared: &Shared<'_>,
     opened: Opened<B>,
     stocks: Vec<FrameStock>,
+    slow_path_bell: &Arc<Bell>,
 ) -> Result<Built<B>, String> {
     let count = shared.topology.worker_cores.len();
-    let mut neighbours = rings::neighbours(count);
+    let bell = || Bell::new().map(Arc::new).map_err(|error| format!("a worker's bell: {error}"));
+    let bells = (0..count).map(|_| bell()).collect::<Result<Vec<_>, _>>()?;
+    let mut neighbours = rings::neighbours(&bells);
     let mut queues = rings::deal_queues(
         shared.topology,
         shared.config.dataplane.frames_per_worker,
@@ -352,16 +355,20 @@ fn build_workers<B: RingBackend>(
     );
     let mut inject = Vec::new();
     let (mut workers, mut links, mut rings) = (Vec::new(), Vec::new(), Vec::new());
-    for (worker, stock) in stocks.into_iter().enumerate() {
+    for ((worker, stock), bell) in stocks.into_iter().enumerate().zip(bells) {
         let (punts_in, punts_out) = RingBuffer::new(PUNT_RING);
         let (home_in, home_out) = RingBuffer::new(PUNT_RING * 2);
         let (inject_in, injected) = RingBuffer::new(INJECT_RING);
-        inject.push(inject_in);
-        rings.push(WorkerRings { punts: punts_out, frames: home_in });
+        inject.push(Injection { packets: inject_in, bell: Arc::clone(&bell) });
+        rings.push(WorkerRings { punts: punts_out, frames: home_in, bell: Arc::clone(&bell) });
         let slots = shared.config.dataplane.sa_slots as usize;
         let (inbox_in, inbox_out) = RingBuffer::new(COMMANDS);
         let (outbox_in, outbox_out) = RingBuffer::new(COMMANDS);
-        links.push(WorkerLink { inbox: inbox_in, outbox: outbox_out });
+        links.push(WorkerLink {
+            inbox: inbox_in,
+            outbox: outbox_out,
+            bell: Some(Arc::clone(&bell)),
+        });
         let (own, exits) = queues.remove(0);
         let io = Io::new(IoParts {
             worker,
@@ -369,7 +376,11 @@ fn build_workers<B: RingBackend>(
             exits,
             stock,
             neighbours: neighbours.remove(0),
-            slow_path: SlowPathRings { punts: punts_in, returned: home_out },
+            slow_path: SlowPathRings {
+                punts: punts_in,
+                returned: home_out,
+                bell: Arc::clone(slow_path_bell),
+            },
             events: shared.maps.event_sender(u32::try_from(worker).unwrap_or(u32::MAX)),
             slots,
         });
@@ -389,6 +400,8 @@ fn build_workers<B: RingBackend>(
             slots,
             burst: shared.config.dataplane.burst as usize,
             sleep: shared.config.dataplane.wait == Wait::Sleep,
+            busy_poll: shared.config.devices.iter().any(|device| device.busy_poll),
+            bell,
         });
     }
     Ok((workers, links, rings, inject))

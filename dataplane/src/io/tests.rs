@@ -1,12 +1,13 @@
 //! Two workers, one device, a kernel in memory: every frame comes home.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rtrb::RingBuffer;
 use xswan_pipeline::sink::Sink;
 use xswan_xsk::memory::{MemoryKernel, MemoryRings, MemorySocket, MemoryWire};
 use xswan_xsk::socket::RingSizes;
-use xswan_xsk::{ChunkSize, FrameBatch, StallWatch};
+use xswan_xsk::{Bell, ChunkSize, FrameBatch, StallWatch};
 
 use super::{Io, IoParts, Neighbour, Queue, SlowPathRings};
 use crate::kernel::slow_path::Punt;
@@ -26,14 +27,25 @@ struct Bench {
     slow: Vec<(rtrb::Consumer<Punt>, rtrb::Producer<xswan_xsk::Frame>)>,
 }
 
+fn bell() -> Arc<Bell> {
+    Arc::new(Bell::new().expect("a descriptor"))
+}
+
 /// Rings from worker 0 to 1 and back, as the two see them.
 fn neighbours() -> [Vec<Option<Neighbour>>; 2] {
     let (to_1, from_0) = RingBuffer::new(NEIGHBOUR_RING);
     let (to_0, from_1) = RingBuffer::new(NEIGHBOUR_RING);
     let (home_1, returned_1) = RingBuffer::new(NEIGHBOUR_RING);
     let (home_0, returned_0) = RingBuffer::new(NEIGHBOUR_RING);
-    let at_0 = Neighbour { hand_off: to_1, home: home_1, taken_over: from_1, returned: returned_0 };
-    let at_1 = Neighbour { hand_off: to_0, home: home_0, taken_over: from_0, returned: returned_1 };
+    let between = |hand_off, home, taken_over, returned| Neighbour {
+        hand_off,
+        home,
+        taken_over,
+        returned,
+        bell: bell(),
+    };
+    let at_0 = between(to_1, home_1, from_1, returned_0);
+    let at_1 = between(to_0, home_0, from_0, returned_1);
     [vec![None, Some(at_0)], vec![Some(at_1), None]]
 }
 
@@ -68,7 +80,7 @@ impl Bench {
                 exits: vec![own],
                 stock,
                 neighbours,
-                slow_path: SlowPathRings { punts, returned },
+                slow_path: SlowPathRings { punts, returned, bell: bell() },
                 events: None,
                 slots: 1,
             }));

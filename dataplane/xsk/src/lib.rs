@@ -56,4 +56,4 @@ pub use socket::{
 };
 pub use stall::StallWatch;
 pub use umem::{Census, ChunkSize, MAX_WORKERS, Umem};
-pub use wait::Waiter;
+pub use wait::{Bell, Waiter};
