@@ -8,15 +8,11 @@
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer};
-use xswan_esp::selector::Flow;
-use xswan_pipeline::sink::{Event, Sink};
-use xswan_sa_api::{Direction, Event as ControlEvent, EventSender, TriggeringPacket};
-use xswan_wire::layers::Addresses;
+use xswan_sa_api::{Direction, EventSender};
 use xswan_xsk::socket::KernelStatistics;
-use xswan_xsk::{
-    Bell, Frame, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake,
-};
+use xswan_xsk::{Bell, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake};
 
+use crate::buffer::{Added, Buffer, JumboPool, Partial};
 use crate::counters::{QueueTotals, Totals};
 use crate::kernel::slow_path::Punt;
 
@@ -36,7 +32,7 @@ pub struct HandedOff {
     /// The port it came in on.
     pub port: u16,
     /// The frame.
-    pub frame: Frame,
+    pub frame: Buffer,
 }
 
 /// What a worker has of one queue.
@@ -58,11 +54,11 @@ pub struct Neighbour {
     /// Frames of SAs that the other owns.
     pub hand_off: Producer<HandedOff>,
     /// Frames that belong to the other.
-    pub home: Producer<Frame>,
+    pub home: Producer<Buffer>,
     /// Frames of SAs that we own.
     pub taken_over: Consumer<HandedOff>,
     /// Our own frames, coming home.
-    pub returned: Consumer<Frame>,
+    pub returned: Consumer<Buffer>,
     /// Wakes the other.
     pub bell: Arc<Bell>,
 }
@@ -72,7 +68,7 @@ pub struct SlowPathRings {
     /// Packets for the kernel.
     pub punts: Producer<Punt>,
     /// Their frames, coming home.
-    pub returned: Consumer<Frame>,
+    pub returned: Consumer<Buffer>,
     /// Wakes the slow path.
     pub bell: Arc<Bell>,
 }
@@ -89,8 +85,13 @@ pub struct Io<S, R> {
     slow_path: SlowPathRings,
     events: Option<EventSender>,
     /// Frames of others whose ring home was full.
-    stranded: Vec<Frame>,
+    stranded: Vec<Buffer>,
     batch: FrameBatch,
+    /// What one look at a receive ring brings; as long as a burst.
+    received: FrameBatch,
+    jumbos: JumboPool,
+    /// By queue: the packet whose last piece has not come yet.
+    partial: Vec<Partial>,
     transmitted: bool,
     /// Something has been pushed to a neighbour since its bell was last rung.
     called: bool,
@@ -100,6 +101,8 @@ pub struct Io<S, R> {
     looked_ms: Option<u64>,
     /// What the kernel has counted, and whether completions have stopped, by queue.
     kernel: Vec<(KernelStatistics, bool)>,
+    /// What a chunk holds, in bytes.
+    chunk_room: usize,
     /// What this side has counted.
     pub totals: Totals,
     /// SPIs by slot for events: inbound, outbound.
@@ -124,6 +127,10 @@ pub struct IoParts<S, R> {
     pub events: Option<EventSender>,
     /// Slots in each SA table.
     pub slots: usize,
+    /// Packets taken at once.
+    pub burst: usize,
+    /// Long buffers; 0 unless packets over several chunks are taken.
+    pub jumbos: usize,
 }
 
 impl<S: QueueSocket, R: QueueRings> Io<S, R> {
@@ -131,22 +138,29 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
     #[must_use]
     pub fn new(parts: IoParts<S, R>) -> Self {
         let exits = parts.exits.iter();
+        let mut stock = parts.stock;
+        let chunk_room = room_of_a_chunk(&mut stock);
+        let partial = parts.queues.iter().map(|_| Partial::default()).collect();
         let mut io = Self {
             worker: parts.worker,
             exits: exits.map(|&queue| (queue, FrameBatch::with_capacity(TX_WAITING))).collect(),
             kernel: vec![Default::default(); parts.queues.len()],
             queues: parts.queues,
-            stock: parts.stock,
+            stock,
             neighbours: parts.neighbours,
             slow_path: parts.slow_path,
             events: parts.events,
             stranded: Vec::new(),
             batch: FrameBatch::new(),
+            received: FrameBatch::with_capacity(parts.burst),
+            jumbos: JumboPool::new(parts.worker, parts.jumbos),
+            partial,
             transmitted: false,
             called: false,
             punted: false,
             loops: 0,
             looked_ms: None,
+            chunk_room,
             totals: Totals::default(),
             spis: [vec![0; parts.slots], vec![0; parts.slots]],
         };
@@ -167,12 +181,46 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         }
     }
 
-    /// Takes what has arrived on the queue at `index`, at most what `out` has room for.
-    pub fn receive(&mut self, index: usize, out: &mut FrameBatch) -> (u16, usize) {
+    /// Takes what has arrived on the queue at `index`, a burst at most: its port and how many
+    /// frames it was.
+    #[inline]
+    pub fn receive(&mut self, index: usize, out: &mut Vec<Buffer>) -> (u16, usize) {
         let Some(queue) = self.queues.get_mut(index) else { return (0, 0) };
-        let count = queue.socket.rx(out);
+        let port = queue.port;
+        let count = queue.socket.rx(&mut self.received);
         self.totals.received = self.totals.received.wrapping_add(count as u64);
-        (queue.port, count)
+        if self.jumbos.is_used() {
+            self.gather(index, out);
+        } else {
+            out.extend(self.received.drain().map(Buffer::Chunk));
+        }
+        (port, count)
+    }
+
+    /// Packets over several frames become one buffer each. Of one that cannot be gathered the
+    /// last frame goes on, marked as the part that it is, and is dropped for that.
+    fn gather(&mut self, index: usize, out: &mut Vec<Buffer>) {
+        let mut received = std::mem::replace(&mut self.received, FrameBatch::with_capacity(0));
+        for mut frame in received.drain() {
+            let Some(partial) = self.partial.get_mut(index) else { break };
+            if !partial.is_begun() && !frame.is_multi_buffer() {
+                out.push(Buffer::Chunk(frame));
+                continue;
+            }
+            match partial.add(&mut self.jumbos, frame.bytes(), frame.is_multi_buffer()) {
+                Added::More => self.send_home(Buffer::Chunk(frame)),
+                Added::Whole(jumbo) => {
+                    self.totals.gathered = self.totals.gathered.wrapping_add(1);
+                    out.push(Buffer::Jumbo(jumbo));
+                    self.send_home(Buffer::Chunk(frame));
+                }
+                Added::Refused => {
+                    frame.set_multi_buffer(true);
+                    out.push(Buffer::Chunk(frame));
+                }
+            }
+        }
+        self.received = received;
     }
 
     /// This worker's number.
@@ -277,7 +325,7 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         let Some(rings) = &mut queue.rings else { return };
         rings.complete(&mut self.batch);
         while let Some(frame) = self.batch.pop() {
-            self.send_home(frame);
+            self.send_home(Buffer::Chunk(frame));
         }
     }
 
@@ -297,41 +345,50 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         let _ = rings.wake_fill();
     }
 
-    fn send_home(&mut self, frame: Frame) {
-        let home = frame.home();
+    #[inline]
+    fn send_home(&mut self, buffer: Buffer) {
+        let home = buffer.home();
         if home == self.worker {
-            // Its home is this stock, so it is taken.
-            if let Err(frame) = self.stock.give(frame) {
-                self.stranded.push(frame);
-            }
-            return;
+            return self.keep(buffer);
         }
         self.called = true;
         let refused = match self.neighbours.get_mut(home).and_then(Option::as_mut) {
-            Some(neighbour) => neighbour.home.push(frame).err().map(|rtrb::PushError::Full(f)| f),
-            None => Some(frame),
+            Some(neighbour) => neighbour.home.push(buffer).err().map(|rtrb::PushError::Full(b)| b),
+            None => Some(buffer),
         };
         self.stranded.extend(refused);
     }
 
-    /// Our frames come home from others, and stranded ones of theirs try again.
-    fn come_home(&mut self) {
-        for neighbour in self.neighbours.iter_mut().flatten() {
-            while let Ok(frame) = neighbour.returned.pop() {
+    /// A buffer of ours is free again.
+    #[inline]
+    fn keep(&mut self, buffer: Buffer) {
+        match buffer {
+            Buffer::Chunk(frame) => {
+                // Its home is this stock, so it is taken.
                 if let Err(frame) = self.stock.give(frame) {
-                    self.stranded.push(frame);
+                    self.stranded.push(Buffer::Chunk(frame));
                 }
             }
+            Buffer::Jumbo(jumbo) => self.jumbos.give(jumbo),
         }
-        while let Ok(frame) = self.slow_path.returned.pop() {
-            if let Err(frame) = self.stock.give(frame) {
-                self.stranded.push(frame);
+    }
+
+    /// Our buffers come home from others, and stranded ones of theirs try again.
+    fn come_home(&mut self) {
+        for place in 0..self.neighbours.len() {
+            while let Some(Some(neighbour)) = self.neighbours.get_mut(place)
+                && let Ok(buffer) = neighbour.returned.pop()
+            {
+                self.keep(buffer);
             }
         }
+        while let Ok(buffer) = self.slow_path.returned.pop() {
+            self.send_home(buffer);
+        }
         for _ in 0..self.stranded.len() {
-            let Some(frame) = self.stranded.pop() else { break };
+            let Some(buffer) = self.stranded.pop() else { break };
             let before = self.stranded.len();
-            self.send_home(frame);
+            self.send_home(buffer);
             if self.stranded.len() > before {
                 break;
             }
@@ -393,122 +450,15 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
     }
 }
 
-impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
-    type Frame = Frame;
-
-    #[inline(always)]
-    fn bytes(frame: &Frame) -> &[u8] {
-        frame.bytes()
-    }
-
-    #[inline(always)]
-    fn bytes_mut(frame: &mut Frame) -> &mut [u8] {
-        frame.bytes_mut()
-    }
-
-    #[inline(always)]
-    fn room_mut(frame: &mut Frame) -> &mut [u8] {
-        frame.chunk_mut()
-    }
-
-    #[inline]
-    fn set_received(frame: &mut Frame, len: usize) {
-        // Within the room that was written to.
-        let _ = frame.set_len(len);
-    }
-
-    #[inline(always)]
-    fn is_multi_buffer(frame: &Frame) -> bool {
-        frame.is_multi_buffer()
-    }
-
-    #[inline]
-    fn take(&mut self) -> Option<Frame> {
-        self.stock.take()
-    }
-
-    #[inline]
-    fn recycle(&mut self, frame: Frame) {
-        self.send_home(frame);
-    }
-
-    #[inline]
-    fn send(&mut self, port: u16, mut frame: Frame, len: usize) -> Option<Frame> {
-        let Some((_, waiting)) = self.exits.get_mut(usize::from(port)) else { return Some(frame) };
-        if frame.set_len(len).is_err() {
-            return Some(frame);
-        }
-        self.transmitted = true;
-        waiting.push(frame).err()
-    }
-
-    #[inline]
-    fn punt(&mut self, frame: Frame, start: usize, len: usize) -> Option<Frame> {
-        let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(len)) else {
-            return Some(frame);
-        };
-        self.punted = true;
-        match self.slow_path.punts.push(Punt { frame, start, len }) {
-            Ok(()) => None,
-            Err(rtrb::PushError::Full(punt)) => Some(punt.frame),
-        }
-    }
-
-    #[inline]
-    fn hand_off(&mut self, worker: u32, port: u16, frame: Frame) -> Option<Frame> {
-        let neighbour = self.neighbours.get_mut(worker as usize).and_then(Option::as_mut);
-        let Some(neighbour) = neighbour else { return Some(frame) };
-        self.called = true;
-        match neighbour.hand_off.push(HandedOff { port, frame }) {
-            Ok(()) => None,
-            Err(rtrb::PushError::Full(item)) => Some(item.frame),
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        let spi = |io: &Self, table: usize, slot: u32| {
-            io.spis.get(table).and_then(|t| t.get(slot as usize)).copied().unwrap_or(0)
-        };
-        let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
-        let event = match event {
-            Event::SoftExpiryIn { slot } => {
-                ControlEvent::SoftExpiry { direction: inbound, slot, spi: spi(self, 0, slot) }
-            }
-            Event::HardExpiryIn { slot } => {
-                ControlEvent::HardExpiry { direction: inbound, slot, spi: spi(self, 0, slot) }
-            }
-            Event::SoftExpiryOut { slot } => {
-                ControlEvent::SoftExpiry { direction: outbound, slot, spi: spi(self, 1, slot) }
-            }
-            Event::HardExpiryOut { slot } => {
-                ControlEvent::HardExpiry { direction: outbound, slot, spi: spi(self, 1, slot) }
-            }
-            Event::Integrity { slot } => {
-                ControlEvent::IntegrityAlarm { slot, spi: spi(self, 0, slot) }
-            }
-            Event::Acquire { child, flow } => {
-                ControlEvent::Acquire { child, packet: Some(triggering(&flow)) }
-            }
-            Event::Moved { slot, source } => ControlEvent::Moved {
-                slot,
-                spi: spi(self, 0, slot),
-                address: source.address,
-                port: source.port,
-            },
-        };
-        if let Some(events) = &mut self.events {
-            events.send(event);
-        }
-    }
+/// How much a chunk holds; all of a stock's are alike.
+fn room_of_a_chunk(stock: &mut FrameStock) -> usize {
+    let Some(frame) = stock.take() else { return 0 };
+    let room = frame.capacity();
+    // It has just been taken from there.
+    let _ = stock.give(frame);
+    room
 }
 
-fn triggering(flow: &Flow) -> TriggeringPacket {
-    let (source, destination) = match flow.addresses {
-        Addresses::V4 { source, destination } => (source.into(), destination.into()),
-        Addresses::V6 { source, destination } => (source.into(), destination.into()),
-    };
-    TriggeringPacket { source, destination, protocol: flow.protocol, ports: flow.ports }
-}
-
+mod sink;
 #[cfg(test)]
 mod tests;

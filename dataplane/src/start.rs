@@ -28,6 +28,7 @@ use xswan_xsk::{
     QueueRequest, QueueRings, QueueSocket, UmemConfig, open_all,
 };
 
+use crate::buffer::JUMBO_ROOM;
 use crate::counters::WorkerCounters;
 use crate::intake::{COMMANDS, Intake};
 use crate::io::{Io, IoParts, SlowPathRings};
@@ -46,6 +47,9 @@ const L2_LEN: u32 = 22;
 const PUNT_RING: usize = 256;
 /// Packets under way from the kernel at most.
 const INJECT_RING: usize = 256;
+/// Long buffers of each worker, where packets do not fit a chunk: as many as a few bursts of
+/// them need, received and sent.
+const JUMBOS: usize = 512;
 /// MTU of the TUN device in bytes: whatever a port can receive goes to the kernel through it.
 /// What the kernel sends into it and does not fit its tunnel is cut, or the kernel is told the
 /// size that fits that tunnel, which no MTU of a device for all of them could say.
@@ -115,9 +119,10 @@ fn start_on<B: RingBackend>(
     let topology = plan(config, tables)?;
     let mut steering =
         Steering::load(&config.bpf_directory()).map_err(|error| error.to_string())?;
-    let (mut opened, topology) = open_queues::<B>(config, topology)?;
-    let longest_packet =
-        u32::try_from(opened.umem.umem().longest_frame()).unwrap_or(0).saturating_sub(L2_LEN);
+    let jumbo = needs_jumbo(config, &topology, tables);
+    let (mut opened, topology) = open_queues::<B>(config, topology, jumbo)?;
+    let room = if jumbo { JUMBO_ROOM } else { opened.umem.umem().longest_frame() };
+    let longest_packet = u32::try_from(room).unwrap_or(0).saturating_sub(L2_LEN);
     check_mtus(&topology, tables, longest_packet)?;
     let granted = opened.queues.first().map_or_else(String::new, |queue| queue.granted.to_string());
     let notes = notes(&opened);
@@ -136,8 +141,15 @@ fn start_on<B: RingBackend>(
     })?;
     let backend = backend(config);
     let stocks = std::mem::take(&mut opened.stocks);
-    let shared =
-        Shared { config, topology: &topology, maps, fib: &fib, spd: &spd, counters: &counters };
+    let shared = Shared {
+        config,
+        topology: &topology,
+        maps,
+        fib: &fib,
+        spd: &spd,
+        counters: &counters,
+        jumbo,
+    };
     let (workers, links, rings, inject) = build_workers(&shared, opened, stocks, slow_path.bell())?;
     slow_path.start(rings, inject).map_err(|error| format!("slow path: {error}"))?;
     let sadb = Sadb::new(Arc::clone(maps), links, backend, spd)?;
@@ -204,13 +216,24 @@ fn find_link<'t>(tables: &'t Tables, name: &str) -> Result<(u32, &'t Link), Stri
         .ok_or_else(|| format!("device: there is no device {name}; `ip link` lists them"))
 }
 
+fn mtu_of(port: &Port, tables: &Tables) -> u32 {
+    tables.links.get(&port.ifindex).map_or(0, |link| link.mtu)
+}
+
+/// Whether a port takes packets that no chunk holds. Only then are they asked for: not every
+/// driver has zero-copy for them, and their buffers cost memory.
+fn needs_jumbo(config: &Config, topology: &Topology, tables: &Tables) -> bool {
+    let longest = chunk(config).longest_frame().saturating_sub(L2_LEN);
+    topology.ports.iter().any(|port| mtu_of(port, tables) > longest)
+}
+
 fn check_mtus(topology: &Topology, tables: &Tables, longest: u32) -> Result<(), String> {
     for port in &topology.ports {
-        let mtu = tables.links.get(&port.ifindex).map_or(0, |link| link.mtu);
+        let mtu = mtu_of(port, tables);
         if mtu > longest {
             return Err(format!(
-                "{}: MTU {mtu} does not fit a frame, which holds packets of {longest} bytes: set \
-                 dataplane.frame_size = 4096, or run `ip link set dev {} mtu {longest}`",
+                "{}: MTU {mtu} is more than the {longest} bytes that a packet may have here: run \
+                 `ip link set dev {} mtu {longest}`",
                 port.name, port.name
             ));
         }
@@ -218,24 +241,29 @@ fn check_mtus(topology: &Topology, tables: &Tables, longest: u32) -> Result<(), 
     Ok(())
 }
 
+const fn chunk(config: &Config) -> ChunkSize {
+    if config.dataplane.frame_size == 4096 { ChunkSize::Bytes4096 } else { ChunkSize::Bytes2048 }
+}
+
 /// Opens every queue. A device whose queues were not named is asked for one less until it has
 /// them all: drivers make more than they use.
 fn open_queues<B: RingBackend>(
     config: &Config,
     mut topology: Topology,
+    multi_buffer: bool,
 ) -> Result<(Opened<B>, Topology), String> {
     let data = &config.dataplane;
     let ring = data.ring_size;
     let umem = UmemConfig {
         workers: topology.worker_cores.len(),
         frames_per_worker: data.frames_per_worker,
-        chunk: if data.frame_size == 4096 { ChunkSize::Bytes4096 } else { ChunkSize::Bytes2048 },
+        chunk: chunk(config),
         huge_pages: match data.huge_pages {
             HugePages::Auto => xswan_xsk::HugePages::Auto,
             HugePages::Off => xswan_xsk::HugePages::Off,
         },
         rings: RingSizes { fill: ring, completion: ring, rx: ring, tx: ring },
-        multi_buffer: false,
+        multi_buffer,
     };
     loop {
         let requests = requests(config, &topology);
@@ -333,6 +361,7 @@ struct Shared<'a> {
     fib: &'a Arc<ArcSwap<Fib>>,
     spd: &'a Arc<ArcSwap<Spd>>,
     counters: &'a [Arc<WorkerCounters>],
+    jumbo: bool,
 }
 
 type WorkerOn<B> = Worker<<B as RingBackend>::Socket, <B as RingBackend>::Rings>;
@@ -383,6 +412,8 @@ fn build_workers<B: RingBackend>(
             },
             events: shared.maps.event_sender(u32::try_from(worker).unwrap_or(u32::MAX)),
             slots,
+            burst: shared.config.dataplane.burst as usize,
+            jumbos: if shared.jumbo { JUMBOS } else { 0 },
         });
         workers.push(Worker {
             io,

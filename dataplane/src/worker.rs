@@ -16,8 +16,9 @@ use xswan_pipeline::forward::Fib;
 use xswan_pipeline::spd::Spd;
 use xswan_sa_api::{InCounters, OutCounters, OutLive};
 use xswan_wire::DropReason;
-use xswan_xsk::{Bell, Frame, FrameBatch, QueueRings, QueueSocket, Waiter};
+use xswan_xsk::{Bell, QueueRings, QueueSocket, Waiter};
 
+use crate::buffer::Buffer;
 use crate::counters::{Totals, WorkerCounters};
 use crate::intake::Intake;
 use crate::io::Io;
@@ -53,7 +54,7 @@ impl LeaseStore for SharedLease {
 }
 
 /// The engine as a worker runs it.
-pub type WorkerEngine = Engine<Key, ReplayState, SharedLease, Frame>;
+pub type WorkerEngine = Engine<Key, ReplayState, SharedLease, Buffer>;
 /// An inbound SA ready to use.
 pub type ReadyInbound = Inbound<Key, ReplayState>;
 /// An outbound SA ready to use.
@@ -148,7 +149,7 @@ pub struct Worker<S, R> {
 struct Loop {
     fib: Cache<Arc<ArcSwap<Fib>>, Arc<Fib>>,
     spd: Cache<Arc<ArcSwap<Spd>>, Arc<Spd>>,
-    batch: FrameBatch,
+    received: Vec<Buffer>,
     clock: Instant,
     clock_base_ms: u64,
     housekept_ms: u64,
@@ -168,7 +169,7 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         let mut state = Loop {
             fib: Cache::new(Arc::clone(&self.fib)),
             spd: Cache::new(Arc::clone(&self.spd)),
-            batch: FrameBatch::with_capacity(self.burst),
+            received: Vec::with_capacity(self.burst),
             clock: Instant::now(),
             clock_base_ms: xswan_sa_api::clock_ms(),
             housekept_ms: 0,
@@ -234,11 +235,11 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         let env = Env { fib, spd, now_ms };
         let mut busy = false;
         for index in 0..self.io.queue_count() {
-            let (port, count) = self.io.receive(index, &mut state.batch);
+            let (port, count) = self.io.receive(index, &mut state.received);
             if count > 0 {
                 busy = true;
                 state.bursts = state.bursts.wrapping_add(1);
-                let burst = state.batch.drain().map(|frame| (port, frame));
+                let burst = state.received.drain(..).map(|buffer| (port, buffer));
                 self.engine.process(&env, &mut self.io, burst);
             }
         }

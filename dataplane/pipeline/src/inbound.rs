@@ -119,7 +119,7 @@ where
         }
         let mut work = core::mem::take(&mut self.inbound_work);
         for item in &mut work {
-            item.out = sink.take();
+            item.out = sink.take_for(K::bytes(&item.frame).len());
             if let Some(out) = &mut item.out
                 && let Some(entry) = self.inbound.at(item.slot)
                 && let Some(room) = K::room_mut(out).get_mut(L2_ROOM..)
@@ -227,7 +227,7 @@ where
         if depth >= self.config.nest_limit {
             return self.drop(sink, frame, DropReason::NestLimit);
         }
-        let Some(mut out) = sink.take() else {
+        let Some(mut out) = sink.take_for(end) else {
             return self.drop(sink, frame, DropReason::NoFrame);
         };
         let packet = K::room_mut(&mut frame).get(L2_ROOM..end).unwrap_or_default();

@@ -277,7 +277,7 @@ where
         if let NextHop::Drop(reason) = hop {
             return Err(reason);
         }
-        let mut out = sink.take().ok_or(DropReason::NoFrame)?;
+        let mut out = sink.take_for(packet.len()).ok_or(DropReason::NoFrame)?;
         let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
         let Some(place) = room.get_mut(..packet.len()) else {
             sink.recycle(out);

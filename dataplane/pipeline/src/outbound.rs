@@ -159,7 +159,7 @@ where
         start: usize,
         end: usize,
     ) {
-        let Some(mut out) = sink.take() else {
+        let Some(mut out) = sink.take_for(end.saturating_sub(start)) else {
             return self.drop(sink, frame, DropReason::NoFrame);
         };
         let packet = K::bytes(&frame).get(start..end).unwrap_or_default();
@@ -198,7 +198,7 @@ where
             Ok(way) => way,
             Err(reason) => return self.drop(sink, frame, reason),
         };
-        let Some(mut out) = sink.take() else {
+        let Some(mut out) = sink.take_for(end.saturating_sub(start)) else {
             return self.drop(sink, frame, DropReason::NoFrame);
         };
         let packet = K::bytes_mut(&mut frame).get_mut(start..end).unwrap_or_default();
@@ -342,7 +342,7 @@ where
         way: &Way,
     ) -> Result<(), DropReason> {
         self.seal_all(env, sink);
-        let mut out = sink.take().ok_or(DropReason::NoFrame)?;
+        let mut out = sink.take_for(packet.len()).ok_or(DropReason::NoFrame)?;
         let at = way.at();
         let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
         let sealed = self.prepare(env, sink, slot, packet, way.mtu, room).and_then(|job| {

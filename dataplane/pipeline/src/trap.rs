@@ -190,7 +190,9 @@ where
             self.open_all(env, sink);
             self.seal_all(env, sink);
         }
-        let Some(mut frame) = sink.take() else { return self.count(DropReason::NoFrame) };
+        let Some(mut frame) = sink.take_for(bytes.len()) else {
+            return self.count(DropReason::NoFrame);
+        };
         match K::room_mut(&mut frame).get_mut(..bytes.len()) {
             Some(room) => room.copy_from_slice(bytes),
             None => return self.drop(sink, frame, DropReason::NoFrame),

@@ -14,9 +14,9 @@ use std::thread::JoinHandle;
 
 use rtrb::{Consumer, Producer};
 use tun_rs::{DeviceBuilder, SyncDevice};
-use xswan_xsk::frame::Frame;
 use xswan_xsk::{Bell, Waiter};
 
+use crate::buffer::Buffer;
 use crate::privilege;
 
 /// Longest sleep of the writer when nothing comes, in microseconds: how long it may take to see
@@ -29,7 +29,7 @@ const READ_LEN: usize = 9216;
 #[derive(Debug)]
 pub struct Punt {
     /// The frame that holds it.
-    pub frame: Frame,
+    pub frame: Buffer,
     /// Where the IP header begins.
     pub start: u16,
     /// Length in bytes.
@@ -41,7 +41,7 @@ pub struct WorkerRings {
     /// Packets for the kernel.
     pub punts: Consumer<Punt>,
     /// Their frames on the way home.
-    pub frames: Producer<Frame>,
+    pub frames: Producer<Buffer>,
     /// Wakes the worker.
     pub bell: Arc<Bell>,
 }
@@ -169,9 +169,9 @@ fn write_loop(
     }
 }
 
-fn write_one(device: &SyncDevice, mut punt: Punt, counters: &SlowPathCounters) -> Frame {
+fn write_one(device: &SyncDevice, mut punt: Punt, counters: &SlowPathCounters) -> Buffer {
     let (start, len) = (usize::from(punt.start), usize::from(punt.len));
-    let packet = punt.frame.chunk_mut().get(start..start.saturating_add(len));
+    let packet = punt.frame.room_mut().get(start..start.saturating_add(len));
     match packet.map(|packet| device.send(packet)) {
         Some(Ok(_)) => counters.written.fetch_add(1, Relaxed),
         Some(Err(_)) | None => counters.refused.fetch_add(1, Relaxed),
