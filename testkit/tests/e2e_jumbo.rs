@@ -117,8 +117,13 @@ fn stream(topology: &Topology, destination: &str) -> Outcome<()> {
 
 /// Nothing was lost for want of a buffer, a place in a ring, or for being what it was.
 fn assert_none_lost(gateway: &Gateway<'_>) -> Outcome<()> {
-    for reason in ["multi_buffer", "no_frame", "tx_full", "auth_fail", "malformed", "replay"] {
-        assert_eq!(gateway.drops(reason)?, 0, "{reason}");
+    // A neighbour found late, a packet that belongs to nobody, and the client's first long
+    // packets, of which it is told the size that fits.
+    const HARMLESS: [&str; 4] = ["martian", "too_big", "hold_timeout", "ttl"];
+    let answer = gateway.query(&["drops"])?;
+    for row in answer["reasons"].as_array().into_iter().flatten() {
+        let name = row["name"].as_str().unwrap_or_default();
+        assert!(row["count"] == 0 || HARMLESS.contains(&name), "lost: {row}");
     }
     let runtime = gateway.query(&["runtime"])?;
     for queue in runtime["queues"].as_array().into_iter().flatten() {
@@ -190,7 +195,7 @@ fn long_packets_are_cut_or_refused_before_a_tunnel_without_room() -> Outcome<()>
     for destination in [CLIENT_V4[1], CLIENT_V6[1]] {
         stream(&topology, destination)?;
     }
-    assert_eq!(gateways[0].drops("multi_buffer")?, 0);
+    assert_eq!(gateways[0].drops("multi_buf")?, 0);
     assert_eq!(gateways[0].drops("no_frame")?, 0);
     Ok(())
 }
