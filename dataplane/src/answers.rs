@@ -122,6 +122,8 @@ fn runtime_of(worker: usize, core: usize, totals: &Totals, drops: u64) -> Value 
         "opened": totals.opened,
         "drops": drops,
         "loops": totals.loops,
+        "gathered": totals.gathered,
+        "scattered": totals.scattered,
         "tx_retries": totals.tx_retries,
         "tx_wakeups": totals.tx_wakeups,
         "tx_stalls": totals.tx_stalls,

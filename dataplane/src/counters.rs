@@ -76,6 +76,10 @@ counters! {
     loops,
     /// Time stamp counter cycles spent in loops that had packets.
     busy_cycles,
+    /// Packets received over several frames and put together.
+    gathered,
+    /// Packets sent over several frames.
+    scattered,
     /// Transmit ring full or kernel busy, retried in a later loop.
     tx_retries,
     /// Wake-ups of the kernel's transmit side.

@@ -5,14 +5,14 @@
 //! back over a ring to the worker that may put it on a fill ring again. No frame is ever
 //! waited for: what a full ring does not take stays in a list that is tried again.
 
-use rtrb::{Consumer, Producer};
-use xswan_esp::selector::Flow;
-use xswan_pipeline::sink::{Event, Sink};
-use xswan_sa_api::{Direction, Event as ControlEvent, EventSender, TriggeringPacket};
-use xswan_wire::layers::Addresses;
-use xswan_xsk::socket::KernelStatistics;
-use xswan_xsk::{Frame, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake};
+use std::sync::Arc;
 
+use rtrb::{Consumer, Producer};
+use xswan_sa_api::{Direction, EventSender};
+use xswan_xsk::socket::KernelStatistics;
+use xswan_xsk::{Bell, FrameBatch, FrameStock, QueueRings, QueueSocket, StallWatch, Waiter, Wake};
+
+use crate::buffer::{Added, Buffer, JumboPool, Partial};
 use crate::counters::{QueueTotals, Totals};
 use crate::kernel::slow_path::Punt;
 
@@ -23,8 +23,8 @@ use crate::kernel::slow_path::Punt;
 const TX_WAITING: usize = 512;
 /// Loops between two looks at completions and fill rings of a queue that is quiet.
 const QUIET_LOOPS: u64 = 16;
-/// Slow slots between two looks at the kernel's own counters: one system call a socket.
-const KERNEL_COUNTERS_SLOTS: u64 = 256;
+/// Time between two looks at the kernel's own counters: one system call a socket.
+const KERNEL_COUNTERS_MS: u64 = 256;
 
 /// A received frame on its way to the worker that owns its SA.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct HandedOff {
     /// The port it came in on.
     pub port: u16,
     /// The frame.
-    pub frame: Frame,
+    pub frame: Buffer,
 }
 
 /// What a worker has of one queue.
@@ -54,11 +54,13 @@ pub struct Neighbour {
     /// Frames of SAs that the other owns.
     pub hand_off: Producer<HandedOff>,
     /// Frames that belong to the other.
-    pub home: Producer<Frame>,
+    pub home: Producer<Buffer>,
     /// Frames of SAs that we own.
     pub taken_over: Consumer<HandedOff>,
     /// Our own frames, coming home.
-    pub returned: Consumer<Frame>,
+    pub returned: Consumer<Buffer>,
+    /// Wakes the other.
+    pub bell: Arc<Bell>,
 }
 
 /// The rings between a worker and the slow path.
@@ -66,7 +68,9 @@ pub struct SlowPathRings {
     /// Packets for the kernel.
     pub punts: Producer<Punt>,
     /// Their frames, coming home.
-    pub returned: Consumer<Frame>,
+    pub returned: Consumer<Buffer>,
+    /// Wakes the slow path.
+    pub bell: Arc<Bell>,
 }
 
 /// Rings, frames and the way out of one worker.
@@ -81,13 +85,24 @@ pub struct Io<S, R> {
     slow_path: SlowPathRings,
     events: Option<EventSender>,
     /// Frames of others whose ring home was full.
-    stranded: Vec<Frame>,
+    stranded: Vec<Buffer>,
     batch: FrameBatch,
+    /// What one look at a receive ring brings; as long as a burst.
+    received: FrameBatch,
+    jumbos: JumboPool,
+    /// By queue: the packet whose last piece has not come yet.
+    partial: Vec<Partial>,
     transmitted: bool,
+    /// Something has been pushed to a neighbour since its bell was last rung.
+    called: bool,
+    /// The same of the slow path.
+    punted: bool,
     loops: u64,
-    slots: u64,
+    looked_ms: Option<u64>,
     /// What the kernel has counted, and whether completions have stopped, by queue.
     kernel: Vec<(KernelStatistics, bool)>,
+    /// What a chunk holds, in bytes.
+    chunk_room: usize,
     /// What this side has counted.
     pub totals: Totals,
     /// SPIs by slot for events: inbound, outbound.
@@ -112,6 +127,10 @@ pub struct IoParts<S, R> {
     pub events: Option<EventSender>,
     /// Slots in each SA table.
     pub slots: usize,
+    /// Packets taken at once.
+    pub burst: usize,
+    /// Long buffers; 0 unless packets over several chunks are taken.
+    pub jumbos: usize,
 }
 
 impl<S: QueueSocket, R: QueueRings> Io<S, R> {
@@ -119,20 +138,29 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
     #[must_use]
     pub fn new(parts: IoParts<S, R>) -> Self {
         let exits = parts.exits.iter();
+        let mut stock = parts.stock;
+        let chunk_room = room_of_a_chunk(&mut stock);
+        let partial = parts.queues.iter().map(|_| Partial::default()).collect();
         let mut io = Self {
             worker: parts.worker,
             exits: exits.map(|&queue| (queue, FrameBatch::with_capacity(TX_WAITING))).collect(),
             kernel: vec![Default::default(); parts.queues.len()],
             queues: parts.queues,
-            stock: parts.stock,
+            stock,
             neighbours: parts.neighbours,
             slow_path: parts.slow_path,
             events: parts.events,
             stranded: Vec::new(),
             batch: FrameBatch::new(),
+            received: FrameBatch::with_capacity(parts.burst),
+            jumbos: JumboPool::new(parts.worker, parts.jumbos),
+            partial,
             transmitted: false,
+            called: false,
+            punted: false,
             loops: 0,
-            slots: 0,
+            looked_ms: None,
+            chunk_room,
             totals: Totals::default(),
             spis: [vec![0; parts.slots], vec![0; parts.slots]],
         };
@@ -153,12 +181,46 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         }
     }
 
-    /// Takes what has arrived on the queue at `index`, at most what `out` has room for.
-    pub fn receive(&mut self, index: usize, out: &mut FrameBatch) -> (u16, usize) {
+    /// Takes what has arrived on the queue at `index`, a burst at most: its port and how many
+    /// frames it was.
+    #[inline]
+    pub fn receive(&mut self, index: usize, out: &mut Vec<Buffer>) -> (u16, usize) {
         let Some(queue) = self.queues.get_mut(index) else { return (0, 0) };
-        let count = queue.socket.rx(out);
+        let port = queue.port;
+        let count = queue.socket.rx(&mut self.received);
         self.totals.received = self.totals.received.wrapping_add(count as u64);
-        (queue.port, count)
+        if self.jumbos.is_used() {
+            self.gather(index, out);
+        } else {
+            out.extend(self.received.drain().map(Buffer::Chunk));
+        }
+        (port, count)
+    }
+
+    /// Packets over several frames become one buffer each. Of one that cannot be gathered the
+    /// last frame goes on, marked as the part that it is, and is dropped for that.
+    fn gather(&mut self, index: usize, out: &mut Vec<Buffer>) {
+        let mut received = std::mem::replace(&mut self.received, FrameBatch::with_capacity(0));
+        for mut frame in received.drain() {
+            let Some(partial) = self.partial.get_mut(index) else { break };
+            if !partial.is_begun() && !frame.is_multi_buffer() {
+                out.push(Buffer::Chunk(frame));
+                continue;
+            }
+            match partial.add(&mut self.jumbos, frame.bytes(), frame.is_multi_buffer()) {
+                Added::More => self.send_home(Buffer::Chunk(frame)),
+                Added::Whole(jumbo) => {
+                    self.totals.gathered = self.totals.gathered.wrapping_add(1);
+                    out.push(Buffer::Jumbo(jumbo));
+                    self.send_home(Buffer::Chunk(frame));
+                }
+                Added::Refused => {
+                    frame.set_multi_buffer(true);
+                    out.push(Buffer::Chunk(frame));
+                }
+            }
+        }
+        self.received = received;
     }
 
     /// This worker's number.
@@ -173,10 +235,32 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         self.queues.len()
     }
 
-    /// What to wait for when there is nothing to do.
+    /// What to wait for when there is nothing to do, beside our own bell.
     #[must_use]
-    pub fn waiter(&self) -> Waiter {
-        Waiter::new(self.queues.iter().filter_map(|queue| queue.socket.fd()))
+    pub fn waiter(&self, bell: Arc<Bell>) -> Waiter {
+        Waiter::new(bell, self.queues.iter().filter_map(|queue| queue.socket.fd()))
+    }
+
+    /// Before a sleep: brings home and refills what a quiet loop may have put off. Whether
+    /// something is under way that no socket and no bell will tell of, so that the sleep has to
+    /// be short.
+    pub fn rest(&mut self) -> bool {
+        self.settle(true);
+        let waits = |(_, waiting): &(usize, FrameBatch)| !waiting.is_empty();
+        let unsent = |queue: &mut Queue<S, R>| {
+            let outstanding = queue.rings.as_ref().map_or(0, |rings| rings.outstanding().tx);
+            outstanding > 0 || queue.socket.pending_tx() > 0
+        };
+        !self.stranded.is_empty()
+            || self.exits.iter().any(waits)
+            || self.queues.iter_mut().any(unsent)
+    }
+
+    /// Whether no other thread has pushed anything for us.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let quiet = |n: &Neighbour| n.taken_over.is_empty() && n.returned.is_empty();
+        self.neighbours.iter().flatten().all(quiet) && self.slow_path.returned.is_empty()
     }
 
     /// Takes one frame that another worker has handed to us.
@@ -206,23 +290,32 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
                 self.refill(index);
             }
         }
+        self.call();
+    }
+
+    /// Those who have something from us wake up.
+    fn call(&mut self) {
+        if std::mem::take(&mut self.called) {
+            self.neighbours.iter().flatten().for_each(|neighbour| neighbour.bell.ring());
+        }
+        if std::mem::take(&mut self.punted) {
+            self.slow_path.bell.ring();
+        }
     }
 
     fn flush(&mut self) {
         self.transmitted = false;
         for (queue, waiting) in &mut self.exits {
-            if waiting.is_empty() {
-                continue;
-            }
             let Some(queue) = self.queues.get_mut(*queue) else { continue };
-            queue.socket.tx(waiting);
+            if !waiting.is_empty() {
+                queue.socket.tx(waiting);
+            }
+            // A kernel that says "not now" is asked again in the next loop.
+            let again = queue.socket.wake_tx() == Wake::Busy;
             if !waiting.is_empty() {
                 self.totals.tx_retries = self.totals.tx_retries.wrapping_add(1);
-                self.transmitted = true;
             }
-            if queue.socket.wake_tx() != Wake::Done {
-                self.transmitted = true;
-            }
+            self.transmitted |= again || !waiting.is_empty();
         }
     }
 
@@ -232,7 +325,7 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         let Some(rings) = &mut queue.rings else { return };
         rings.complete(&mut self.batch);
         while let Some(frame) = self.batch.pop() {
-            self.send_home(frame);
+            self.send_home(Buffer::Chunk(frame));
         }
     }
 
@@ -252,40 +345,50 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         let _ = rings.wake_fill();
     }
 
-    fn send_home(&mut self, frame: Frame) {
-        let home = frame.home();
+    #[inline]
+    fn send_home(&mut self, buffer: Buffer) {
+        let home = buffer.home();
         if home == self.worker {
-            // Its home is this stock, so it is taken.
-            if let Err(frame) = self.stock.give(frame) {
-                self.stranded.push(frame);
-            }
-            return;
+            return self.keep(buffer);
         }
+        self.called = true;
         let refused = match self.neighbours.get_mut(home).and_then(Option::as_mut) {
-            Some(neighbour) => neighbour.home.push(frame).err().map(|rtrb::PushError::Full(f)| f),
-            None => Some(frame),
+            Some(neighbour) => neighbour.home.push(buffer).err().map(|rtrb::PushError::Full(b)| b),
+            None => Some(buffer),
         };
         self.stranded.extend(refused);
     }
 
-    /// Our frames come home from others, and stranded ones of theirs try again.
-    fn come_home(&mut self) {
-        for neighbour in self.neighbours.iter_mut().flatten() {
-            while let Ok(frame) = neighbour.returned.pop() {
+    /// A buffer of ours is free again.
+    #[inline]
+    fn keep(&mut self, buffer: Buffer) {
+        match buffer {
+            Buffer::Chunk(frame) => {
+                // Its home is this stock, so it is taken.
                 if let Err(frame) = self.stock.give(frame) {
-                    self.stranded.push(frame);
+                    self.stranded.push(Buffer::Chunk(frame));
                 }
             }
+            Buffer::Jumbo(jumbo) => self.jumbos.give(jumbo),
         }
-        while let Ok(frame) = self.slow_path.returned.pop() {
-            if let Err(frame) = self.stock.give(frame) {
-                self.stranded.push(frame);
+    }
+
+    /// Our buffers come home from others, and stranded ones of theirs try again.
+    fn come_home(&mut self) {
+        for place in 0..self.neighbours.len() {
+            while let Some(Some(neighbour)) = self.neighbours.get_mut(place)
+                && let Ok(buffer) = neighbour.returned.pop()
+            {
+                self.keep(buffer);
             }
         }
+        while let Ok(buffer) = self.slow_path.returned.pop() {
+            self.send_home(buffer);
+        }
         for _ in 0..self.stranded.len() {
-            let Some(frame) = self.stranded.pop() else { break };
+            let Some(buffer) = self.stranded.pop() else { break };
             let before = self.stranded.len();
-            self.send_home(frame);
+            self.send_home(buffer);
             if self.stranded.len() > before {
                 break;
             }
@@ -295,10 +398,15 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
     /// On a schedule, traffic or not: wake-ups that may have been lost, queues that stall.
     pub fn housekeep(&mut self, now_ms: u64) {
         let mut stalls = 0;
-        self.slots = self.slots.wrapping_add(1);
-        let look = self.slots % KERNEL_COUNTERS_SLOTS == 1;
+        let due = |at| now_ms.saturating_sub(at) >= KERNEL_COUNTERS_MS;
+        let look = self.looked_ms.is_none_or(due);
+        if look {
+            self.looked_ms = Some(now_ms);
+        }
         for (queue, (statistics, stalled)) in self.queues.iter_mut().zip(&mut self.kernel) {
-            let _ = queue.socket.kick_tx();
+            if queue.socket.pending_tx() > 0 {
+                let _ = queue.socket.kick_tx();
+            }
             if let Some(rings) = &mut queue.rings {
                 let _ = rings.wake_fill();
                 let completed = rings.counters().completed;
@@ -342,125 +450,15 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
     }
 }
 
-impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
-    type Frame = Frame;
-
-    #[inline(always)]
-    fn bytes(frame: &Frame) -> &[u8] {
-        frame.bytes()
-    }
-
-    #[inline(always)]
-    fn bytes_mut(frame: &mut Frame) -> &mut [u8] {
-        frame.bytes_mut()
-    }
-
-    #[inline(always)]
-    fn room_mut(frame: &mut Frame) -> &mut [u8] {
-        frame.chunk_mut()
-    }
-
-    #[inline]
-    fn set_received(frame: &mut Frame, len: usize) {
-        // Within the room that was written to.
-        let _ = frame.set_len(len);
-    }
-
-    #[inline(always)]
-    fn is_multi_buffer(frame: &Frame) -> bool {
-        frame.is_multi_buffer()
-    }
-
-    #[inline(always)]
-    fn prefetch<T>(place: &T) {
-        xswan_xsk::prefetch(place);
-    }
-
-    #[inline]
-    fn take(&mut self) -> Option<Frame> {
-        self.stock.take()
-    }
-
-    #[inline]
-    fn recycle(&mut self, frame: Frame) {
-        self.send_home(frame);
-    }
-
-    #[inline]
-    fn send(&mut self, port: u16, mut frame: Frame, len: usize) -> Option<Frame> {
-        let Some((_, waiting)) = self.exits.get_mut(usize::from(port)) else { return Some(frame) };
-        if frame.set_len(len).is_err() {
-            return Some(frame);
-        }
-        self.transmitted = true;
-        waiting.push(frame).err()
-    }
-
-    #[inline]
-    fn punt(&mut self, frame: Frame, start: usize, len: usize) -> Option<Frame> {
-        let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(len)) else {
-            return Some(frame);
-        };
-        match self.slow_path.punts.push(Punt { frame, start, len }) {
-            Ok(()) => None,
-            Err(rtrb::PushError::Full(punt)) => Some(punt.frame),
-        }
-    }
-
-    #[inline]
-    fn hand_off(&mut self, worker: u32, port: u16, frame: Frame) -> Option<Frame> {
-        let neighbour = self.neighbours.get_mut(worker as usize).and_then(Option::as_mut);
-        let Some(neighbour) = neighbour else { return Some(frame) };
-        match neighbour.hand_off.push(HandedOff { port, frame }) {
-            Ok(()) => None,
-            Err(rtrb::PushError::Full(item)) => Some(item.frame),
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        let spi = |io: &Self, table: usize, slot: u32| {
-            io.spis.get(table).and_then(|t| t.get(slot as usize)).copied().unwrap_or(0)
-        };
-        let (inbound, outbound) = (Direction::Inbound, Direction::Outbound);
-        let event = match event {
-            Event::SoftExpiryIn { slot } => {
-                ControlEvent::SoftExpiry { direction: inbound, slot, spi: spi(self, 0, slot) }
-            }
-            Event::HardExpiryIn { slot } => {
-                ControlEvent::HardExpiry { direction: inbound, slot, spi: spi(self, 0, slot) }
-            }
-            Event::SoftExpiryOut { slot } => {
-                ControlEvent::SoftExpiry { direction: outbound, slot, spi: spi(self, 1, slot) }
-            }
-            Event::HardExpiryOut { slot } => {
-                ControlEvent::HardExpiry { direction: outbound, slot, spi: spi(self, 1, slot) }
-            }
-            Event::Integrity { slot } => {
-                ControlEvent::IntegrityAlarm { slot, spi: spi(self, 0, slot) }
-            }
-            Event::Acquire { child, flow } => {
-                ControlEvent::Acquire { child, packet: Some(triggering(&flow)) }
-            }
-            Event::Moved { slot, source } => ControlEvent::Moved {
-                slot,
-                spi: spi(self, 0, slot),
-                address: source.address,
-                port: source.port,
-            },
-        };
-        if let Some(events) = &mut self.events {
-            events.send(event);
-        }
-    }
+/// How much a chunk holds; all of a stock's are alike.
+fn room_of_a_chunk(stock: &mut FrameStock) -> usize {
+    let Some(frame) = stock.take() else { return 0 };
+    let room = frame.capacity();
+    // It has just been taken from there.
+    let _ = stock.give(frame);
+    room
 }
 
-fn triggering(flow: &Flow) -> TriggeringPacket {
-    let (source, destination) = match flow.addresses {
-        Addresses::V4 { source, destination } => (source.into(), destination.into()),
-        Addresses::V6 { source, destination } => (source.into(), destination.into()),
-    };
-    TriggeringPacket { source, destination, protocol: flow.protocol, ports: flow.ports }
-}
-
+mod sink;
 #[cfg(test)]
 mod tests;

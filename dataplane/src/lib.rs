@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answers;
+pub mod buffer;
 pub mod counters;
 pub mod daemon;
 pub mod intake;

@@ -1,17 +1,20 @@
 //! Who gets which ring: between workers, and of each queue.
 
+use std::sync::Arc;
+
 use rtrb::RingBuffer;
-use xswan_xsk::StallWatch;
-use xswan_xsk::xsk::{OpenedQueue, XskRings, XskSocket};
+use xswan_xsk::{Bell, OpenedQueue, StallWatch};
 
 use crate::io::{Neighbour, Queue};
 use crate::topology::{Port, Topology};
 
 /// Frames under way between two workers at most; what does not fit waits at its sender.
 const NEIGHBOUR_RING: usize = 1024;
-/// The rings between every two workers, by worker.
+
+/// The rings between every two workers, by worker; `bells` has each one's own.
 #[must_use]
-pub fn neighbours(count: usize) -> Vec<Vec<Option<Neighbour>>> {
+pub fn neighbours(bells: &[Arc<Bell>]) -> Vec<Vec<Option<Neighbour>>> {
+    let count = bells.len();
     let mut ends: Vec<Vec<Option<_>>> =
         (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
     let mut takes: Vec<Vec<Option<_>>> =
@@ -31,9 +34,11 @@ pub fn neighbours(count: usize) -> Vec<Vec<Option<Neighbour>>> {
         .map(|(row, takes)| {
             row.into_iter()
                 .zip(takes)
-                .map(|(end, take)| {
+                .zip(bells)
+                .map(|((end, take), bell)| {
                     let ((hand_off, home), (taken_over, returned)) = end.zip(take)?;
-                    Some(Neighbour { hand_off, home, taken_over, returned })
+                    let bell = Arc::clone(bell);
+                    Some(Neighbour { hand_off, home, taken_over, returned, bell })
                 })
                 .collect()
         })
@@ -41,17 +46,17 @@ pub fn neighbours(count: usize) -> Vec<Vec<Option<Neighbour>>> {
 }
 
 /// A worker's queues, and for each port the position of the one that packets leave by.
-pub type WorkerQueues = (Vec<Queue<XskSocket, XskRings>>, Vec<usize>);
+pub type WorkerQueues<S, R> = (Vec<Queue<S, R>>, Vec<usize>);
 
 /// Gives every worker its socket of every queue, the rings of its own, and a way out of each port.
 #[must_use]
-pub fn deal_queues(
+pub fn deal_queues<S, R>(
     topology: &Topology,
     frames_per_worker: u32,
-    opened: Vec<OpenedQueue>,
-) -> Vec<WorkerQueues> {
+    opened: Vec<OpenedQueue<S, R>>,
+) -> Vec<WorkerQueues<S, R>> {
     let count = topology.worker_cores.len();
-    let mut dealt: Vec<WorkerQueues> = (0..count).map(|_| (Vec::new(), Vec::new())).collect();
+    let mut dealt: Vec<WorkerQueues<S, R>> = (0..count).map(|_| (Vec::new(), Vec::new())).collect();
     let owned = |worker: usize| {
         let of = |port: &Port| port.queues.iter().filter(|&&q| topology.owner(q) == worker).count();
         topology.ports.iter().map(of).sum::<usize>().max(1)

@@ -23,6 +23,7 @@ use xswan_sa_api::{DoorbellReceiver, InboundConfig, OutboundConfig, Read, Ring, 
 use xswan_steer::spi::SpiParts;
 use xswan_wire::icmp::TooBig;
 use xswan_wire::layers::Addresses;
+use xswan_xsk::Bell;
 
 use crate::peers::Peers;
 use crate::ready;
@@ -54,6 +55,8 @@ pub struct WorkerLink {
     pub inbox: Producer<Command>,
     /// What it gives back.
     pub outbox: Consumer<Retired>,
+    /// Wakes it, if there is a thread that may sleep.
+    pub bell: Option<Arc<Bell>>,
 }
 
 /// What a slot holds, as far as the main thread has ordered it.
@@ -249,10 +252,12 @@ impl Sadb {
     fn send(&mut self, worker: u16, command: Command) {
         let worker = usize::from(worker);
         // There was room when it was asked for, and what is sent without asking can be lost.
-        if let Some(link) = self.workers.get_mut(worker)
-            && link.inbox.push(command).is_err()
-        {
+        let Some(link) = self.workers.get_mut(worker) else { return };
+        if link.inbox.push(command).is_err() {
             tracing::error!(worker, "a worker does not take commands");
+        }
+        if let Some(bell) = &link.bell {
+            bell.ring();
         }
     }
 

@@ -35,7 +35,7 @@ impl Rig {
         let (inbox, commands) = RingBuffer::new(64);
         let (outbox, retired) = RingBuffer::new(64);
         let spd = Arc::new(ArcSwap::from_pointee(Spd::default()));
-        let links = vec![WorkerLink { inbox, outbox: retired }];
+        let links = vec![WorkerLink { inbox, outbox: retired, bell: None }];
         let sadb = Sadb::new(Arc::clone(&maps), links, Backend::default(), Arc::clone(&spd));
         let doorbell = maps.doorbell_sender().unwrap();
         Self { maps, doorbell, spd, sadb: sadb.unwrap(), commands, outbox }

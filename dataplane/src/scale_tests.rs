@@ -45,7 +45,7 @@ impl Path {
         let (inbox, commands) = RingBuffer::new(COMMANDS);
         let (retired, outbox) = RingBuffer::new(COMMANDS);
         let spd = Arc::new(ArcSwap::from_pointee(Spd::default()));
-        let links = vec![WorkerLink { inbox, outbox }];
+        let links = vec![WorkerLink { inbox, outbox, bell: None }];
         let sadb = Sadb::new(Arc::clone(&maps), links, Backend::Native, spd).unwrap();
         let spis = SpiReader { key: maps.spi_key(), member: 0, worker: 0, workers: 1 };
         let engine = Engine::new(EngineConfig {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use rtrb::RingBuffer;
 use xswan_aead::Backend;
 use xswan_config::{
-    AeadBackend, Config, Device, DeviceMode, DeviceRole, Fragmentation, HugePages, Wait,
+    AeadBackend, Config, Device, DeviceMode, DeviceRole, Fragmentation, HugePages, Rings, Wait,
 };
 use xswan_pipeline::engine::{Engine, EngineConfig};
 use xswan_pipeline::forward::Fib;
@@ -19,17 +19,20 @@ use xswan_pipeline::spd::Spd;
 use xswan_pipeline::table::SpiReader;
 use xswan_sa_api::{Geometry, SharedMaps};
 use xswan_steer::abi::{PortValue, ROLE_INNER, ROLE_OUTER};
+use xswan_xsk::own::OwnUmem;
 use xswan_xsk::socket::RingSizes;
 use xswan_xsk::umem::ChunkSize;
-use xswan_xsk::xsk::{
-    BusyPoll, Mode, OpenError, Opened, QueueRequest, UmemConfig, XskRings, XskSocket, open_all,
+use xswan_xsk::xsk::XskUmem;
+use xswan_xsk::{
+    Backend as RingBackend, Bell, BusyPoll, FrameStock, Mode, OpenError, Opened, Pages,
+    QueueRequest, QueueRings, QueueSocket, UmemConfig, open_all,
 };
-use xswan_xsk::{FrameStock, QueueSocket};
 
+use crate::buffer::JUMBO_ROOM;
 use crate::counters::WorkerCounters;
 use crate::intake::{COMMANDS, Intake};
 use crate::io::{Io, IoParts, SlowPathRings};
-use crate::kernel::slow_path::{SlowPath, WorkerRings};
+use crate::kernel::slow_path::{Injection, SlowPath, WorkerRings};
 use crate::kernel::snapshot::{Link, Tables};
 use crate::privilege;
 use crate::rings;
@@ -44,6 +47,9 @@ const L2_LEN: u32 = 22;
 const PUNT_RING: usize = 256;
 /// Packets under way from the kernel at most.
 const INJECT_RING: usize = 256;
+/// Long buffers of each worker, where packets do not fit a chunk: as many as a few bursts of
+/// them need, received and sent.
+const JUMBOS: usize = 512;
 /// MTU of the TUN device in bytes: whatever a port can receive goes to the kernel through it.
 /// What the kernel sends into it and does not fit its tunnel is cut, or the kernel is told the
 /// size that fits that tunnel, which no MTU of a device for all of them could say.
@@ -99,12 +105,24 @@ pub fn geometry(config: &Config) -> Geometry {
 /// # Errors
 /// One line for the operator.
 pub fn start(config: &Config, maps: &Arc<SharedMaps>, tables: &Tables) -> Result<Running, String> {
+    match config.dataplane.rings {
+        Rings::Own => start_on::<OwnUmem>(config, maps, tables),
+        Rings::XskRs => start_on::<XskUmem>(config, maps, tables),
+    }
+}
+
+fn start_on<B: RingBackend>(
+    config: &Config,
+    maps: &Arc<SharedMaps>,
+    tables: &Tables,
+) -> Result<Running, String> {
     let topology = plan(config, tables)?;
     let mut steering =
         Steering::load(&config.bpf_directory()).map_err(|error| error.to_string())?;
-    let (mut opened, topology) = open_queues(config, topology)?;
-    let longest_packet =
-        u32::try_from(opened.umem.umem().longest_frame()).unwrap_or(0).saturating_sub(L2_LEN);
+    let jumbo = needs_jumbo(config, &topology, tables);
+    let (mut opened, topology) = open_queues::<B>(config, topology, jumbo)?;
+    let room = if jumbo { JUMBO_ROOM } else { opened.umem.umem().longest_frame() };
+    let longest_packet = u32::try_from(room).unwrap_or(0).saturating_sub(L2_LEN);
     check_mtus(&topology, tables, longest_packet)?;
     let granted = opened.queues.first().map_or_else(String::new, |queue| queue.granted.to_string());
     let notes = notes(&opened);
@@ -123,9 +141,16 @@ pub fn start(config: &Config, maps: &Arc<SharedMaps>, tables: &Tables) -> Result
     })?;
     let backend = backend(config);
     let stocks = std::mem::take(&mut opened.stocks);
-    let shared =
-        Shared { config, topology: &topology, maps, fib: &fib, spd: &spd, counters: &counters };
-    let (workers, links, rings, inject) = build_workers(&shared, opened, stocks)?;
+    let shared = Shared {
+        config,
+        topology: &topology,
+        maps,
+        fib: &fib,
+        spd: &spd,
+        counters: &counters,
+        jumbo,
+    };
+    let (workers, links, rings, inject) = build_workers(&shared, opened, stocks, slow_path.bell())?;
     slow_path.start(rings, inject).map_err(|error| format!("slow path: {error}"))?;
     let sadb = Sadb::new(Arc::clone(maps), links, backend, spd)?;
     let workers = spawn(workers, &topology)?;
@@ -191,13 +216,24 @@ fn find_link<'t>(tables: &'t Tables, name: &str) -> Result<(u32, &'t Link), Stri
         .ok_or_else(|| format!("device: there is no device {name}; `ip link` lists them"))
 }
 
+fn mtu_of(port: &Port, tables: &Tables) -> u32 {
+    tables.links.get(&port.ifindex).map_or(0, |link| link.mtu)
+}
+
+/// Whether a port takes packets that no chunk holds. Only then are they asked for: not every
+/// driver has zero-copy for them, and their buffers cost memory.
+fn needs_jumbo(config: &Config, topology: &Topology, tables: &Tables) -> bool {
+    let longest = chunk(config).longest_frame().saturating_sub(L2_LEN);
+    topology.ports.iter().any(|port| mtu_of(port, tables) > longest)
+}
+
 fn check_mtus(topology: &Topology, tables: &Tables, longest: u32) -> Result<(), String> {
     for port in &topology.ports {
-        let mtu = tables.links.get(&port.ifindex).map_or(0, |link| link.mtu);
+        let mtu = mtu_of(port, tables);
         if mtu > longest {
             return Err(format!(
-                "{}: MTU {mtu} does not fit a frame, which holds packets of {longest} bytes: set \
-                 dataplane.frame_size = 4096, or run `ip link set dev {} mtu {longest}`",
+                "{}: MTU {mtu} is more than the {longest} bytes that a packet may have here: run \
+                 `ip link set dev {} mtu {longest}`",
                 port.name, port.name
             ));
         }
@@ -205,21 +241,29 @@ fn check_mtus(topology: &Topology, tables: &Tables, longest: u32) -> Result<(), 
     Ok(())
 }
 
+const fn chunk(config: &Config) -> ChunkSize {
+    if config.dataplane.frame_size == 4096 { ChunkSize::Bytes4096 } else { ChunkSize::Bytes2048 }
+}
+
 /// Opens every queue. A device whose queues were not named is asked for one less until it has
 /// them all: drivers make more than they use.
-fn open_queues(config: &Config, mut topology: Topology) -> Result<(Opened, Topology), String> {
+fn open_queues<B: RingBackend>(
+    config: &Config,
+    mut topology: Topology,
+    multi_buffer: bool,
+) -> Result<(Opened<B>, Topology), String> {
     let data = &config.dataplane;
     let ring = data.ring_size;
     let umem = UmemConfig {
         workers: topology.worker_cores.len(),
         frames_per_worker: data.frames_per_worker,
-        chunk: if data.frame_size == 4096 { ChunkSize::Bytes4096 } else { ChunkSize::Bytes2048 },
+        chunk: chunk(config),
         huge_pages: match data.huge_pages {
-            HugePages::Auto => xswan_xsk::xsk::HugePages::Auto,
-            HugePages::Off => xswan_xsk::xsk::HugePages::Off,
+            HugePages::Auto => xswan_xsk::HugePages::Auto,
+            HugePages::Off => xswan_xsk::HugePages::Off,
         },
         rings: RingSizes { fill: ring, completion: ring, rx: ring, tx: ring },
-        multi_buffer: false,
+        multi_buffer,
     };
     loop {
         let requests = requests(config, &topology);
@@ -261,18 +305,18 @@ fn requests(config: &Config, topology: &Topology) -> Vec<QueueRequest> {
     requests
 }
 
-fn notes(opened: &Opened) -> Vec<String> {
+fn notes<B: RingBackend>(opened: &Opened<B>) -> Vec<String> {
     let mut notes: Vec<String> = opened.fallback.iter().cloned().collect();
-    if let xswan_xsk::xsk::Pages::Small(why) = opened.umem.pages() {
+    if let Pages::Small(why) = opened.umem.pages() {
         notes.push(format!("packet memory is on small pages: {why}"));
     }
     notes
 }
 
-fn fill_socket_map(
+fn fill_socket_map<B: RingBackend>(
     steering: &mut Steering,
     topology: &Topology,
-    opened: &Opened,
+    opened: &Opened<B>,
 ) -> Result<(), String> {
     let mut queues = opened.queues.iter();
     for (index, port) in (0_u32..).zip(&topology.ports) {
@@ -317,18 +361,22 @@ struct Shared<'a> {
     fib: &'a Arc<ArcSwap<Fib>>,
     spd: &'a Arc<ArcSwap<Spd>>,
     counters: &'a [Arc<WorkerCounters>],
+    jumbo: bool,
 }
 
-type XskWorker = Worker<XskSocket, XskRings>;
-type Built = (Vec<XskWorker>, Vec<WorkerLink>, Vec<WorkerRings>, Vec<rtrb::Producer<Vec<u8>>>);
+type WorkerOn<B> = Worker<<B as RingBackend>::Socket, <B as RingBackend>::Rings>;
+type Built<B> = (Vec<WorkerOn<B>>, Vec<WorkerLink>, Vec<WorkerRings>, Vec<Injection>);
 
-fn build_workers(
+fn build_workers<B: RingBackend>(
     shared: &Shared<'_>,
-    opened: Opened,
+    opened: Opened<B>,
     stocks: Vec<FrameStock>,
-) -> Result<Built, String> {
+    slow_path_bell: &Arc<Bell>,
+) -> Result<Built<B>, String> {
     let count = shared.topology.worker_cores.len();
-    let mut neighbours = rings::neighbours(count);
+    let bell = || Bell::new().map(Arc::new).map_err(|error| format!("a worker's bell: {error}"));
+    let bells = (0..count).map(|_| bell()).collect::<Result<Vec<_>, _>>()?;
+    let mut neighbours = rings::neighbours(&bells);
     let mut queues = rings::deal_queues(
         shared.topology,
         shared.config.dataplane.frames_per_worker,
@@ -336,16 +384,20 @@ fn build_workers(
     );
     let mut inject = Vec::new();
     let (mut workers, mut links, mut rings) = (Vec::new(), Vec::new(), Vec::new());
-    for (worker, stock) in stocks.into_iter().enumerate() {
+    for ((worker, stock), bell) in stocks.into_iter().enumerate().zip(bells) {
         let (punts_in, punts_out) = RingBuffer::new(PUNT_RING);
         let (home_in, home_out) = RingBuffer::new(PUNT_RING * 2);
         let (inject_in, injected) = RingBuffer::new(INJECT_RING);
-        inject.push(inject_in);
-        rings.push(WorkerRings { punts: punts_out, frames: home_in });
+        inject.push(Injection { packets: inject_in, bell: Arc::clone(&bell) });
+        rings.push(WorkerRings { punts: punts_out, frames: home_in, bell: Arc::clone(&bell) });
         let slots = shared.config.dataplane.sa_slots as usize;
         let (inbox_in, inbox_out) = RingBuffer::new(COMMANDS);
         let (outbox_in, outbox_out) = RingBuffer::new(COMMANDS);
-        links.push(WorkerLink { inbox: inbox_in, outbox: outbox_out });
+        links.push(WorkerLink {
+            inbox: inbox_in,
+            outbox: outbox_out,
+            bell: Some(Arc::clone(&bell)),
+        });
         let (own, exits) = queues.remove(0);
         let io = Io::new(IoParts {
             worker,
@@ -353,9 +405,15 @@ fn build_workers(
             exits,
             stock,
             neighbours: neighbours.remove(0),
-            slow_path: SlowPathRings { punts: punts_in, returned: home_out },
+            slow_path: SlowPathRings {
+                punts: punts_in,
+                returned: home_out,
+                bell: Arc::clone(slow_path_bell),
+            },
             events: shared.maps.event_sender(u32::try_from(worker).unwrap_or(u32::MAX)),
             slots,
+            burst: shared.config.dataplane.burst as usize,
+            jumbos: if shared.jumbo { JUMBOS } else { 0 },
         });
         workers.push(Worker {
             io,
@@ -373,6 +431,8 @@ fn build_workers(
             slots,
             burst: shared.config.dataplane.burst as usize,
             sleep: shared.config.dataplane.wait == Wait::Sleep,
+            busy_poll: shared.config.devices.iter().any(|device| device.busy_poll),
+            bell,
         });
     }
     Ok((workers, links, rings, inject))
@@ -395,7 +455,10 @@ fn engine_config(shared: &Shared<'_>, worker: usize) -> EngineConfig {
     }
 }
 
-fn spawn(workers: Vec<XskWorker>, topology: &Topology) -> Result<Vec<JoinHandle<()>>, String> {
+fn spawn<S: QueueSocket + 'static, R: QueueRings + 'static>(
+    workers: Vec<Worker<S, R>>,
+    topology: &Topology,
+) -> Result<Vec<JoinHandle<()>>, String> {
     let mut threads = Vec::new();
     for (number, (worker, &core)) in workers.into_iter().zip(&topology.worker_cores).enumerate() {
         let thread = std::thread::Builder::new()

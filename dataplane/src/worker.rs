@@ -16,8 +16,9 @@ use xswan_pipeline::forward::Fib;
 use xswan_pipeline::spd::Spd;
 use xswan_sa_api::{InCounters, OutCounters, OutLive};
 use xswan_wire::DropReason;
-use xswan_xsk::{Frame, FrameBatch, QueueRings, QueueSocket, Waiter};
+use xswan_xsk::{Bell, QueueRings, QueueSocket, Waiter};
 
+use crate::buffer::Buffer;
 use crate::counters::{Totals, WorkerCounters};
 use crate::intake::Intake;
 use crate::io::Io;
@@ -25,12 +26,20 @@ use crate::replay_state::ReplayState;
 
 /// How often the slow slot runs, in milliseconds.
 const HOUSEKEEPING_MS: u64 = 1;
-/// SAs whose counters are published in one slow slot, so that a million of them do not stall packets.
+/// SAs whose counters are published for each millisecond, so that a million of them do not stall
+/// packets.
 const PUBLISH_STEP: usize = 256;
+/// Milliseconds that are made up for at once after a sleep.
+const PUBLISH_SLEPT_MS: u64 = 32;
 /// Empty loops before a worker that may sleep does.
 const IDLE_LOOPS: u32 = 64;
-/// How long it sleeps at most, in microseconds: rings from other workers do not wake it.
-const SLEEP_US: u32 = 500;
+/// How long it sleeps first, in microseconds; twice as long each time that nothing came.
+const FIRST_SLEEP_US: u32 = 500;
+/// How long it sleeps at most, in microseconds. Whatever is for it wakes it, so this is how late
+/// its counters and the lifetimes of its SAs may be.
+const LONGEST_SLEEP_US: u32 = 32_000;
+/// How long it sleeps at most while something is under way that nothing wakes it for.
+const SHORT_SLEEP_US: u32 = 1000;
 /// A learned path MTU is forgotten after this long, in milliseconds (RFC 1191 section 6.3).
 const PATH_MTU_AGE_MS: u64 = 600_000;
 
@@ -45,7 +54,7 @@ impl LeaseStore for SharedLease {
 }
 
 /// The engine as a worker runs it.
-pub type WorkerEngine = Engine<Key, ReplayState, SharedLease, Frame>;
+pub type WorkerEngine = Engine<Key, ReplayState, SharedLease, Buffer>;
 /// An inbound SA ready to use.
 pub type ReadyInbound = Inbound<Key, ReplayState>;
 /// An outbound SA ready to use.
@@ -130,13 +139,17 @@ pub struct Worker<S, R> {
     pub burst: usize,
     /// Whether to sleep when there is nothing to do.
     pub sleep: bool,
+    /// Whether a queue is busy-polled: then its device may wait for us, and no sleep is long.
+    pub busy_poll: bool,
+    /// What others wake this worker with.
+    pub bell: Arc<Bell>,
 }
 
 /// What lives on the worker's stack while it runs.
 struct Loop {
     fib: Cache<Arc<ArcSwap<Fib>>, Arc<Fib>>,
     spd: Cache<Arc<ArcSwap<Spd>>, Arc<Spd>>,
-    batch: FrameBatch,
+    received: Vec<Buffer>,
     clock: Instant,
     clock_base_ms: u64,
     housekept_ms: u64,
@@ -144,6 +157,7 @@ struct Loop {
     released_ms: u64,
     waiter: Waiter,
     idle: u32,
+    sleep_us: u32,
     loops: u64,
     bursts: u64,
     busy_cycles: u64,
@@ -155,14 +169,15 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         let mut state = Loop {
             fib: Cache::new(Arc::clone(&self.fib)),
             spd: Cache::new(Arc::clone(&self.spd)),
-            batch: FrameBatch::with_capacity(self.burst),
+            received: Vec::with_capacity(self.burst),
             clock: Instant::now(),
             clock_base_ms: xswan_sa_api::clock_ms(),
             housekept_ms: 0,
             publish_at: 0,
             released_ms: 0,
-            waiter: self.io.waiter(),
+            waiter: self.io.waiter(Arc::clone(&self.bell)),
             idle: 0,
+            sleep_us: FIRST_SLEEP_US,
             loops: 0,
             bursts: 0,
             busy_cycles: 0,
@@ -173,7 +188,6 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
                 state.clock_base_ms + u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             let busy = self.turn(&mut state, now_ms);
             if now_ms.saturating_sub(state.housekept_ms) >= HOUSEKEEPING_MS {
-                state.housekept_ms = now_ms;
                 self.housekeep(&mut state, now_ms);
             }
             let taken = self.intake.take(&mut self.engine, now_ms, &mut |direction, slot, spi| {
@@ -185,13 +199,31 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
                 return (0..self.slots).for_each(|slot| self.publish_slot(slot, now_ms));
             }
             let busy = busy || taken.commands > 0;
-            state.idle = if busy { 0 } else { state.idle.saturating_add(1) };
+            if busy {
+                (state.idle, state.sleep_us) = (0, FIRST_SLEEP_US);
+                continue;
+            }
+            state.idle = state.idle.saturating_add(1);
             if self.sleep && state.idle > IDLE_LOOPS {
-                state.waiter.wait(SLEEP_US);
-            } else if !busy {
+                self.rest(&mut state);
+            } else {
                 std::hint::spin_loop();
             }
         }
+    }
+
+    /// Sleeps until something comes, longer each time that nothing did.
+    fn rest(&mut self, state: &mut Loop) {
+        let longest = match (self.busy_poll, self.io.rest() || self.engine.holds()) {
+            (true, _) => FIRST_SLEEP_US,
+            (false, true) => SHORT_SLEEP_US,
+            (false, false) => LONGEST_SLEEP_US,
+        };
+        let (io, inbox, injected) = (&self.io, &self.intake.inbox, &self.injected);
+        state.waiter.wait(state.sleep_us.min(longest), || {
+            io.is_idle() && inbox.is_empty() && injected.is_empty()
+        });
+        state.sleep_us = (state.sleep_us * 2).min(longest);
     }
 
     /// One round over all queues; true if there was anything to do.
@@ -203,11 +235,11 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
         let env = Env { fib, spd, now_ms };
         let mut busy = false;
         for index in 0..self.io.queue_count() {
-            let (port, count) = self.io.receive(index, &mut state.batch);
+            let (port, count) = self.io.receive(index, &mut state.received);
             if count > 0 {
                 busy = true;
                 state.bursts = state.bursts.wrapping_add(1);
-                let burst = state.batch.drain().map(|frame| (port, frame));
+                let burst = state.received.drain(..).map(|buffer| (port, buffer));
                 self.engine.process(&env, &mut self.io, burst);
             }
         }
@@ -236,9 +268,11 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
 
     /// The slow slot.
     fn housekeep(&mut self, state: &mut Loop, now_ms: u64) {
+        let passed_ms = now_ms.saturating_sub(state.housekept_ms).clamp(1, PUBLISH_SLEPT_MS);
+        state.housekept_ms = now_ms;
         self.io.housekeep(now_ms);
         self.publish(state);
-        self.publish_sas(state, now_ms);
+        self.publish_sas(state, passed_ms as usize * PUBLISH_STEP, now_ms);
     }
 
     fn publish(&self, state: &Loop) {
@@ -260,8 +294,8 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
     }
 
     /// The next few SAs' counters go to the shared records; times are looked at too.
-    fn publish_sas(&mut self, state: &mut Loop, now_ms: u64) {
-        for _ in 0..PUBLISH_STEP.min(self.slots) {
+    fn publish_sas(&mut self, state: &mut Loop, count: usize, now_ms: u64) {
+        for _ in 0..count.min(self.slots) {
             let slot = state.publish_at;
             state.publish_at = (slot + 1) % self.slots.max(1);
             self.publish_slot(slot, now_ms);

@@ -21,7 +21,7 @@ cargo xtask <command>
 
   setup                    install what is missing (root, Debian or Ubuntu) and mount bpffs
   demo                     two gateways in namespaces, traffic through the tunnel, the proof
-  test [--only AREA]       every test; AREA is unit, doc, esp, steer, restart,
+  test [--only AREA]       every test; AREA is unit, doc, esp, jumbo, steer, restart,
                            interop or fuzz
   ci                       fmt, clippy, doc, deny, then every test
   deny                     licences, banned crates, who may import whom

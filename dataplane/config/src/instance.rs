@@ -58,6 +58,15 @@ pub enum AeadBackend {
     Native,
 }
 
+/// `rings`: who works the kernel's AF_XDP rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rings {
+    /// Our own code.
+    Own,
+    /// The binding xsk-rs over libxdp.
+    XskRs,
+}
+
 /// `fragment`: packets too large for the tunnel that may be fragmented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragmentation {
@@ -76,6 +85,8 @@ pub struct Dataplane {
     pub frames_per_worker: u32,
     /// Descriptors of a ring, a power of two.
     pub ring_size: u32,
+    /// Who works the rings.
+    pub rings: Rings,
     /// Packets of a burst, 1 to 256.
     pub burst: u32,
     /// SAs of each direction.
@@ -272,11 +283,13 @@ pub(crate) fn read_dataplane(section: Section<'_>) -> Result<Dataplane, ConfigEr
         ("aws-lc", AeadBackend::AwsLc),
         ("native", AeadBackend::Native),
     ];
+    let rings = [("own", Rings::Own), ("xsk-rs", Rings::XskRs)];
     let fragment = [("before", Fragmentation::Before), ("off", Fragmentation::Off)];
     let dataplane = Dataplane {
         frame_size,
         frames_per_worker: power_of_two(&section, "frames_per_worker", 8192, 64..=1 << 20)?,
         ring_size: power_of_two(&section, "ring_size", 2048, 64..=1 << 16)?,
+        rings: choice_or(&section, "rings", Rings::Own, &rings)?,
         burst: number_or(&section, "burst", 64, 1..=256)?,
         sa_slots: number_or(&section, "sa_slots", 4096, 1..=1 << 20)?,
         policies: number_or(&section, "policies", 1024, 1..=1 << 20)?,

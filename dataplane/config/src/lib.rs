@@ -64,7 +64,7 @@ pub use ike_connection::{
 };
 pub use instance::{
     AeadBackend, Cores, Dataplane, Device, DeviceMode, DeviceRole, Fragmentation, HugePages,
-    Instance, Wait,
+    Instance, Rings, Wait,
 };
 pub use key::{KeyOrigin, KeySource, Secret, read_private_file};
 pub use pool::Pool;

@@ -181,7 +181,7 @@ where
             Ok(job) => job,
             Err(reason) => return self.drop(sink, frame, reason),
         };
-        let Some(mut out) = sink.take() else {
+        let Some(mut out) = sink.take_for(K::bytes(&frame).len()) else {
             return self.drop(sink, frame, DropReason::NoFrame);
         };
         let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
@@ -396,7 +396,7 @@ where
         if depth >= self.config.nest_limit {
             return self.drop(sink, frame, DropReason::NestLimit);
         }
-        let Some(mut out) = sink.take() else {
+        let Some(mut out) = sink.take_for(end) else {
             return self.drop(sink, frame, DropReason::NoFrame);
         };
         let packet = K::room_mut(&mut frame).get(L2_ROOM..end).unwrap_or_default();

@@ -134,7 +134,7 @@ where
         };
         // The first fragment takes the packet's place in the count, the others are new.
         let mut made = 0_u64;
-        while let Some(mut out) = sink.take() {
+        while let Some(mut out) = sink.take_for(usize::from(mtu)) {
             let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
             let Some(len) = fragments.write_next(room) else {
                 sink.recycle(out);

@@ -260,7 +260,9 @@ where
     /// Gives the kernel an error about a packet that it has sent.
     fn tell_kernel<K: Sink<Frame = F>>(&mut self, sink: &mut K, error: &[u8]) {
         self.totals.originated = self.totals.originated.wrapping_add(1);
-        let Some(mut out) = sink.take() else { return self.count(DropReason::NoFrame) };
+        let Some(mut out) = sink.take_for(error.len()) else {
+            return self.count(DropReason::NoFrame);
+        };
         let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
         match room.get_mut(..error.len()) {
             Some(place) => place.copy_from_slice(error),
@@ -280,7 +282,7 @@ where
         if let NextHop::Drop(reason) = hop {
             return Err(*reason);
         }
-        let mut out = sink.take().ok_or(DropReason::NoFrame)?;
+        let mut out = sink.take_for(packet.len()).ok_or(DropReason::NoFrame)?;
         let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
         let Some(place) = room.get_mut(..packet.len()) else {
             sink.recycle(out);

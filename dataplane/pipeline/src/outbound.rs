@@ -300,7 +300,7 @@ where
         start: usize,
         end: usize,
     ) {
-        let Some(mut out) = sink.take() else {
+        let Some(mut out) = sink.take_for(end.saturating_sub(start)) else {
             return self.drop(sink, frame, DropReason::NoFrame);
         };
         let packet = K::bytes(&frame).get(start..end).unwrap_or_default();
@@ -330,7 +330,7 @@ where
             Ok(way) => way,
             Err(reason) => return self.drop(sink, frame, reason),
         };
-        let Some(mut out) = sink.take() else {
+        let Some(mut out) = sink.take_for(end.saturating_sub(start)) else {
             return self.drop(sink, frame, DropReason::NoFrame);
         };
         let packet = K::bytes_mut(&mut frame).get_mut(start..end).unwrap_or_default();
@@ -466,7 +466,7 @@ where
         way: &Way<'_>,
     ) -> Result<(), DropReason> {
         let brief = Brief::of_packet(packet).map_err(|_shape| DropReason::Malformed)?;
-        let mut out = sink.take().ok_or(DropReason::NoFrame)?;
+        let mut out = sink.take_for(packet.len()).ok_or(DropReason::NoFrame)?;
         let room = K::room_mut(&mut out);
         way.write_header(room);
         let at = way.at();

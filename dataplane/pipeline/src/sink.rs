@@ -72,6 +72,11 @@ pub trait Sink {
 
     /// A fresh frame, if there is one.
     fn take(&mut self) -> Option<Self::Frame>;
+    /// A fresh frame with room for a packet of `len` bytes and whatever may be put around it.
+    fn take_for(&mut self, len: usize) -> Option<Self::Frame> {
+        let _ = len;
+        self.take()
+    }
     /// A frame that is done with.
     fn recycle(&mut self, frame: Self::Frame);
     /// Sends the first `len` bytes, a whole Ethernet frame, out of a port. Back comes what the

@@ -186,7 +186,9 @@ where
             Origin::Received { port } => port,
         };
         self.make_room(env, sink);
-        let Some(mut frame) = sink.take() else { return self.count(DropReason::NoFrame) };
+        let Some(mut frame) = sink.take_for(bytes.len()) else {
+            return self.count(DropReason::NoFrame);
+        };
         match K::room_mut(&mut frame).get_mut(..bytes.len()) {
             Some(room) => room.copy_from_slice(bytes),
             None => return self.drop(sink, frame, DropReason::NoFrame),

@@ -1,14 +1,16 @@
 //! Two workers, one device, a kernel in memory: every frame comes home.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rtrb::RingBuffer;
 use xswan_pipeline::sink::Sink;
 use xswan_xsk::memory::{MemoryKernel, MemoryRings, MemorySocket, MemoryWire};
 use xswan_xsk::socket::RingSizes;
-use xswan_xsk::{ChunkSize, FrameBatch, StallWatch};
+use xswan_xsk::{Bell, ChunkSize, StallWatch};
 
 use super::{Io, IoParts, Neighbour, Queue, SlowPathRings};
+use crate::buffer::Buffer;
 use crate::kernel::slow_path::Punt;
 
 const FRAMES: u32 = 64;
@@ -23,7 +25,11 @@ struct Bench {
     workers: Vec<MemoryIo>,
     wires: Vec<MemoryWire>,
     /// The slow path's ends, by worker.
-    slow: Vec<(rtrb::Consumer<Punt>, rtrb::Producer<xswan_xsk::Frame>)>,
+    slow: Vec<(rtrb::Consumer<Punt>, rtrb::Producer<Buffer>)>,
+}
+
+fn bell() -> Arc<Bell> {
+    Arc::new(Bell::new().expect("a descriptor"))
 }
 
 /// Rings from worker 0 to 1 and back, as the two see them.
@@ -32,14 +38,25 @@ fn neighbours() -> [Vec<Option<Neighbour>>; 2] {
     let (to_0, from_1) = RingBuffer::new(NEIGHBOUR_RING);
     let (home_1, returned_1) = RingBuffer::new(NEIGHBOUR_RING);
     let (home_0, returned_0) = RingBuffer::new(NEIGHBOUR_RING);
-    let at_0 = Neighbour { hand_off: to_1, home: home_1, taken_over: from_1, returned: returned_0 };
-    let at_1 = Neighbour { hand_off: to_0, home: home_0, taken_over: from_0, returned: returned_1 };
+    let between = |hand_off, home, taken_over, returned| Neighbour {
+        hand_off,
+        home,
+        taken_over,
+        returned,
+        bell: bell(),
+    };
+    let at_0 = between(to_1, home_1, from_1, returned_0);
+    let at_1 = between(to_0, home_0, from_0, returned_1);
     [vec![None, Some(at_0)], vec![Some(at_1), None]]
 }
 
 impl Bench {
     /// Queue `q` belongs to worker `q mod 2`.
     fn new(queues: usize) -> Self {
+        Self::with_jumbos(queues, 0)
+    }
+
+    fn with_jumbos(queues: usize, jumbos: usize) -> Self {
         let (kernel, stocks) = MemoryKernel::new(2, FRAMES, ChunkSize::Bytes2048);
         let mut dealt: [Vec<Queue<MemorySocket, MemoryRings>>; 2] = [Vec::new(), Vec::new()];
         let mut wires = Vec::new();
@@ -68,20 +85,22 @@ impl Bench {
                 exits: vec![own],
                 stock,
                 neighbours,
-                slow_path: SlowPathRings { punts, returned },
+                slow_path: SlowPathRings { punts, returned, bell: bell() },
                 events: None,
                 slots: 1,
+                burst: 64,
+                jumbos,
             }));
         }
         Self { kernel, workers, wires, slow }
     }
 
-    fn receive(&mut self, worker: usize) -> Vec<xswan_xsk::Frame> {
-        let mut batch = FrameBatch::new();
+    fn receive(&mut self, worker: usize) -> Vec<Buffer> {
+        let mut received = Vec::new();
         for queue in 0..self.workers[worker].queue_count() {
-            self.workers[worker].receive(queue, &mut batch);
+            self.workers[worker].receive(queue, &mut received);
         }
-        batch.drain().collect()
+        received
     }
 
     /// Lets everything under way arrive.
@@ -194,7 +213,7 @@ fn xsk_03_a_full_transmit_ring_holds_back_and_then_refuses() {
 #[test]
 fn any_order_of_steps_loses_no_frame() {
     let mut bench = Bench::new(2);
-    let mut in_hand: [VecDeque<xswan_xsk::Frame>; 2] = [VecDeque::new(), VecDeque::new()];
+    let mut in_hand: [VecDeque<Buffer>; 2] = [VecDeque::new(), VecDeque::new()];
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = |below: u64| {
         state ^= state << 13;
@@ -254,4 +273,101 @@ fn any_order_of_steps_loses_no_frame() {
     let totals = |pick: fn(&MemoryIo) -> u64| bench.workers.iter().map(pick).sum::<u64>();
     assert!(totals(|io| io.totals.received) > 10_000 && totals(|io| io.totals.taken_over) > 1_000);
     bench.assert_home();
+}
+
+/// What a chunk holds in these tests.
+const CHUNK: usize = 2048 - 256;
+
+fn pieces_of(packet: &[u8]) -> Vec<&[u8]> {
+    packet.chunks(CHUNK).collect()
+}
+
+#[test]
+fn a_packet_over_several_chunks_goes_through_in_one_piece() {
+    let mut bench = Bench::with_jumbos(2, 4);
+    for (round, len) in
+        [CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHUNK + 1, 5 * CHUNK].into_iter().enumerate()
+    {
+        let packet: Vec<u8> = (0..len).map(|at| (at * 7 + round) as u8).collect();
+        bench.wires[0].inject_chain(0, &pieces_of(&packet)).expect("room");
+        bench.wires[0].inject(0, b"a short one").expect("room");
+        let mut received = bench.receive(0);
+        assert_eq!(received.len(), 2);
+        let (short, long) = (received.pop().expect("short"), received.pop().expect("long"));
+        assert_eq!((long.bytes(), short.bytes()), (&packet[..], &b"a short one"[..]));
+        assert!(!long.is_multi_buffer());
+        bench.workers[0].recycle(short);
+
+        let mut out = bench.workers[0].take_for(len).expect("a long buffer");
+        out.room_mut()[..len].copy_from_slice(&packet);
+        bench.workers[0].recycle(long);
+        assert!(bench.workers[0].send(0, out, len).is_none());
+        bench.workers[0].settle(true);
+        assert_eq!(bench.wires[0].take_transmitted().concat(), packet, "{len}");
+        bench.assert_home();
+        assert_eq!(bench.workers[0].jumbos.free(), 4);
+    }
+    let totals = bench.workers[0].totals;
+    assert_eq!((totals.gathered, totals.scattered), (5, 5));
+}
+
+#[test]
+fn pieces_that_come_apart_are_one_packet_all_the_same() {
+    let mut bench = Bench::with_jumbos(1, 1);
+    let packet = vec![7; 3 * CHUNK];
+    bench.workers[0].received = xswan_xsk::FrameBatch::with_capacity(2);
+    bench.wires[0].inject_chain(0, &pieces_of(&packet)).expect("room");
+    assert!(bench.receive(0).is_empty());
+    let whole = bench.receive(0).pop().expect("the rest");
+    assert_eq!(whole.bytes(), packet);
+    bench.workers[0].recycle(whole);
+    bench.assert_home();
+}
+
+#[test]
+fn a_packet_for_which_there_is_no_long_buffer_is_dropped_once() {
+    let mut bench = Bench::with_jumbos(1, 1);
+    let packet = vec![7; 3 * CHUNK];
+    for _ in 0..2 {
+        bench.wires[0].inject_chain(0, &pieces_of(&packet)).expect("room");
+    }
+    let received = bench.receive(0);
+    assert_eq!(received.len(), 2);
+    assert_eq!(received[0].bytes(), packet);
+    assert!(received[1].is_multi_buffer(), "which the engine counts and drops");
+    assert!(bench.workers[0].take_for(5000).is_none());
+    for buffer in received {
+        bench.workers[0].recycle(buffer);
+    }
+    // Without long buffers every part of a packet is dropped for what it is.
+    bench.assert_home();
+    let mut bench = Bench::new(1);
+    bench.wires[0].inject_chain(0, &pieces_of(&packet)).expect("room");
+    for buffer in bench.receive(0) {
+        bench.workers[0].recycle(buffer);
+    }
+    bench.assert_home();
+}
+
+#[test]
+fn a_long_packet_without_room_for_all_of_it_is_not_sent_in_part() {
+    let mut bench = Bench::with_jumbos(2, 2);
+    let out = bench.workers[0].take_for(5 * CHUNK).expect("a long buffer");
+    let mut taken = Vec::new();
+    while bench.workers[0].stock.len() > 4 {
+        taken.extend(bench.workers[0].take());
+    }
+    let back = bench.workers[0].send(0, out, 5 * CHUNK).expect("no chunks");
+    assert!(bench.wires[0].take_transmitted().is_empty());
+    bench.workers[0].recycle(back);
+    for buffer in taken {
+        bench.workers[0].recycle(buffer);
+    }
+    bench.assert_home();
+    // Of another worker: it goes home by the ring that frames go by.
+    let foreign = bench.workers[1].take_for(5 * CHUNK).expect("a long buffer");
+    bench.workers[0].recycle(foreign);
+    assert_eq!(bench.workers[1].jumbos.free(), 1);
+    bench.assert_home();
+    assert_eq!(bench.workers[1].jumbos.free(), 2);
 }

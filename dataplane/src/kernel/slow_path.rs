@@ -11,17 +11,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rtrb::{Consumer, Producer};
 use tun_rs::{DeviceBuilder, SyncDevice};
-use xswan_xsk::frame::Frame;
+use xswan_xsk::{Bell, Waiter};
 
+use crate::buffer::Buffer;
 use crate::privilege;
 
-/// Longest sleep of the writer when nothing comes, in microseconds: the price of a first
-/// packet's latency against wake-ups of an idle gateway.
-const IDLE_MAX_US: u64 = 1000;
+/// Longest sleep of the writer when nothing comes, in microseconds: how long it may take to see
+/// that it is to stop. A packet wakes it.
+const IDLE_US: u32 = 100_000;
 /// Largest packet that is read from the device, in bytes.
 const READ_LEN: usize = 9216;
 
@@ -29,7 +29,7 @@ const READ_LEN: usize = 9216;
 #[derive(Debug)]
 pub struct Punt {
     /// The frame that holds it.
-    pub frame: Frame,
+    pub frame: Buffer,
     /// Where the IP header begins.
     pub start: u16,
     /// Length in bytes.
@@ -41,7 +41,17 @@ pub struct WorkerRings {
     /// Packets for the kernel.
     pub punts: Consumer<Punt>,
     /// Their frames on the way home.
-    pub frames: Producer<Frame>,
+    pub frames: Producer<Buffer>,
+    /// Wakes the worker.
+    pub bell: Arc<Bell>,
+}
+
+/// A worker's packets from the kernel.
+pub struct Injection {
+    /// The packets.
+    pub packets: Producer<Vec<u8>>,
+    /// Wakes the worker.
+    pub bell: Arc<Bell>,
 }
 
 /// Totals of the slow path.
@@ -62,6 +72,7 @@ pub struct SlowPath {
     device: Arc<SyncDevice>,
     stop: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
+    bell: Arc<Bell>,
     /// What has passed.
     pub counters: Arc<SlowPathCounters>,
 }
@@ -78,8 +89,15 @@ impl SlowPath {
             device: Arc::new(device),
             stop: Arc::new(AtomicBool::new(false)),
             writer: None,
+            bell: Arc::new(Bell::new()?),
             counters: Arc::default(),
         })
+    }
+
+    /// Wakes the thread that writes to the device.
+    #[must_use]
+    pub const fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
     /// Starts the thread that writes to the device and the one that reads from it, for every
@@ -87,15 +105,13 @@ impl SlowPath {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(
-        &mut self,
-        rings: Vec<WorkerRings>,
-        inject: Vec<Producer<Vec<u8>>>,
-    ) -> io::Result<()> {
+    pub fn start(&mut self, rings: Vec<WorkerRings>, inject: Vec<Injection>) -> io::Result<()> {
         let (device, stop) = (Arc::clone(&self.device), Arc::clone(&self.stop));
         let counters = Arc::clone(&self.counters);
         let writer = std::thread::Builder::new().name("slow-path".to_owned());
-        self.writer = Some(writer.spawn(move || write_loop(&device, rings, &stop, &counters))?);
+        let waiter = Waiter::new(Arc::clone(&self.bell), std::iter::empty());
+        let write = move || write_loop(&device, rings, waiter, &stop, &counters);
+        self.writer = Some(writer.spawn(write)?);
         let (device, stop) = (Arc::clone(&self.device), Arc::clone(&self.stop));
         let counters = Arc::clone(&self.counters);
         // This thread blocks in read and ends with the process: it owns nothing to give back.
@@ -107,6 +123,7 @@ impl SlowPath {
     /// Ends the writer and waits for it.
     pub fn stop(&mut self) {
         self.stop.store(true, Relaxed);
+        self.bell.ring();
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
@@ -127,33 +144,34 @@ fn let_own_addresses_in(name: &str) {
 fn write_loop(
     device: &SyncDevice,
     mut rings: Vec<WorkerRings>,
+    mut waiter: Waiter,
     stop: &AtomicBool,
     counters: &SlowPathCounters,
 ) {
-    let mut idle_us = 1;
     privilege::drop_all();
     while !stop.load(Relaxed) {
-        let mut busy = false;
         for ring in &mut rings {
+            let mut busy = false;
             while let Ok(punt) = ring.punts.pop() {
                 busy = true;
                 let frame = write_one(device, punt, counters);
                 // The ring home is as long as the ring here, so it is never full.
                 let _ = ring.frames.push(frame);
             }
+            if busy {
+                ring.bell.ring();
+            }
         }
-        if busy {
-            idle_us = 1;
-        } else {
-            std::thread::sleep(Duration::from_micros(idle_us));
-            idle_us = (idle_us * 2).min(IDLE_MAX_US);
-        }
+        let rings = &rings;
+        waiter.wait(IDLE_US, || {
+            rings.iter().all(|ring| ring.punts.is_empty()) && !stop.load(Relaxed)
+        });
     }
 }
 
-fn write_one(device: &SyncDevice, mut punt: Punt, counters: &SlowPathCounters) -> Frame {
+fn write_one(device: &SyncDevice, mut punt: Punt, counters: &SlowPathCounters) -> Buffer {
     let (start, len) = (usize::from(punt.start), usize::from(punt.len));
-    let packet = punt.frame.chunk_mut().get(start..start.saturating_add(len));
+    let packet = punt.frame.room_mut().get(start..start.saturating_add(len));
     match packet.map(|packet| device.send(packet)) {
         Some(Ok(_)) => counters.written.fetch_add(1, Relaxed),
         Some(Err(_)) | None => counters.refused.fetch_add(1, Relaxed),
@@ -163,7 +181,7 @@ fn write_one(device: &SyncDevice, mut punt: Punt, counters: &SlowPathCounters) -
 
 fn read_loop(
     device: &SyncDevice,
-    mut inject: Vec<Producer<Vec<u8>>>,
+    mut inject: Vec<Injection>,
     stop: &AtomicBool,
     counters: &SlowPathCounters,
 ) {
@@ -175,8 +193,9 @@ fn read_loop(
                 counters.read.fetch_add(1, Relaxed);
                 let packet = buffer.get(..len).unwrap_or_default();
                 let mut refused = 0;
-                for ring in &mut inject {
-                    refused += u64::from(ring.push(packet.to_vec()).is_err());
+                for Injection { packets, bell } in &mut inject {
+                    refused += u64::from(packets.push(packet.to_vec()).is_err());
+                    bell.ring();
                 }
                 counters.read_dropped.fetch_add(u64::from(refused > 0), Relaxed);
             }

@@ -22,26 +22,38 @@
 //! * What the kernel puts into a ring is checked in release builds too: an address that was not
 //!   given out, given out twice, or a length past the chunk is counted and discarded.
 //!
-//! Back-ends: [`xsk`] over the kernel, [`memory`] with the kernel played by the test.
+//! Two ways to the kernel, behind [`Backend`]: [`own`] works the rings itself, [`xsk`] leaves
+//! it to a binding. [`memory`] has the kernel played by the test.
+//!
+//! No XDP program is loaded here; the sockets' descriptors go into a socket map elsewhere.
 
 mod cycles;
+mod error;
 pub mod frame;
 pub mod ledger;
 pub mod memory;
+pub mod open;
+pub mod own;
 mod region;
 pub mod socket;
 pub mod stall;
+mod sys;
 pub mod umem;
 mod wait;
 pub mod xsk;
 
 pub use cycles::{cycles, prefetch};
+pub use error::OpenError;
 pub use frame::{Frame, FrameBatch, FrameStock, TooLong};
 pub use ledger::Ledger;
+pub use open::{
+    Backend, BusyPoll, ClosedQueue, Granted, HugePages, Mode, Opened, OpenedQueue, Opening, Pages,
+    QueueRequest, UmemConfig, open_all,
+};
 pub use socket::{
     KernelStatistics, Outstanding, QueueRings, QueueSocket, RingCounters, RingSizes,
     SocketCounters, Wake,
 };
 pub use stall::StallWatch;
 pub use umem::{Census, ChunkSize, MAX_WORKERS, Umem};
-pub use wait::Waiter;
+pub use wait::{Bell, Waiter};

@@ -300,6 +300,10 @@ impl QueueSocket for MemorySocket {
         wake
     }
 
+    fn pending_tx(&mut self) -> usize {
+        lock(&self.side).sockets.get(self.worker).map_or(0, |socket| socket.tx.len())
+    }
+
     fn fd(&self) -> Option<RawFd> {
         None
     }

@@ -41,7 +41,7 @@ pub(crate) struct Descriptor {
 /// Keeps the memory mapped.
 enum Backing {
     Heap(NonNull<u8>, Layout),
-    Kernel { _umem: xsk_rs::Umem },
+    Kernel { _keep: Box<dyn Send> },
 }
 
 pub(crate) struct Region {
@@ -77,15 +77,15 @@ impl Region {
     ///
     /// # Safety
     /// `base` points to `workers * frames_per_worker << shift` bytes that stay mapped as
-    /// long as `umem` lives and that nothing else in this process touches.
+    /// long as `keep` lives and that nothing else in this process touches.
     pub(crate) unsafe fn of_kernel(
         base: NonNull<u8>,
         shift: u32,
         frames_per_worker: u32,
         workers: u8,
-        umem: xsk_rs::Umem,
+        keep: Box<dyn Send>,
     ) -> Self {
-        Self::new(base, shift, frames_per_worker, workers, Backing::Kernel { _umem: umem })
+        Self::new(base, shift, frames_per_worker, workers, Backing::Kernel { _keep: keep })
     }
 
     fn new(

@@ -157,6 +157,9 @@ pub trait QueueSocket: Send {
     /// Wakes the kernel whatever it says: for housekeeping, in case a wake-up was lost.
     fn kick_tx(&mut self) -> Wake;
 
+    /// Frames on the tx ring that the kernel has not taken.
+    fn pending_tx(&mut self) -> usize;
+
     /// For the socket map; valid as long as the socket. `None` from a back-end without one.
     fn fd(&self) -> Option<RawFd>;
 

@@ -27,6 +27,12 @@ impl ChunkSize {
         1 << self.shift()
     }
 
+    /// Longest frame that can be sent, and received in one buffer, in bytes.
+    #[must_use]
+    pub const fn longest_frame(self) -> u32 {
+        self.bytes() - DATA_OFFSET as u32
+    }
+
     pub(crate) const fn shift(self) -> u32 {
         match self {
             Self::Bytes2048 => 11,

@@ -1,19 +1,12 @@
-//! The kernel back-end, over xsk-rs.
+//! Rings by the binding xsk-rs.
 //!
-//! [`XskUmem`] is the packet memory, [`open_all`] and [`XskUmem::open_queue`] open queues
-//! on it, [`XskSocket`] and [`XskRings`] are what workers hold. Two rules of the kernel
-//! show through: the first queue on a UMEM settles zero-copy or copy for all of them, and
-//! a closed queue is let go a little later than the call returns.
-//!
-//! No XDP program is loaded here; the sockets' descriptors go into a socket map elsewhere.
+//! [`XskUmem`] is the packet memory, [`XskSocket`] and [`XskRings`] are what workers hold.
+//! The binding always points the kernel to the socket it opened first, so a descriptor has to
+//! be kept that names a socket of the queue in question: the anchor.
 
-mod error;
 mod open;
 mod rings;
-mod sys;
 mod umem;
 
-pub use error::OpenError;
-pub use open::{BusyPoll, ClosedQueue, Granted, Mode, Opened, OpenedQueue, QueueRequest, open_all};
 pub use rings::{XskRings, XskSocket};
-pub use umem::{HugePages, Pages, UmemConfig, XskUmem};
+pub use umem::XskUmem;

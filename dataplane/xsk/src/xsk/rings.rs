@@ -16,13 +16,8 @@ use crate::socket::{
     Gauge, KernelStatistics, Outstanding, QueueRings, QueueSocket, RingCounters, SocketCounters,
     Wake,
 };
-use crate::xsk::sys;
+use crate::sys;
 use crate::xsk::umem::XskUmem;
-
-/// Wake-ups in one call at most. The kernel sends 32 frames for one in copy mode and then
-/// says `EAGAIN`, so this clears a full batch twice; a kernel that makes no progress is
-/// asked once only.
-const WAKES_AT_ONCE: u32 = 16;
 
 type Scratch = Box<[FrameDesc; FrameBatch::CAPACITY]>;
 
@@ -53,6 +48,7 @@ impl XskSocket {
         busy_poll: bool,
     ) -> io::Result<Self> {
         let fd = sys::duplicate(rx.fd().as_raw_fd())?;
+        sys::set_tx_budget(fd.as_raw_fd(), umem.config().rings.tx);
         umem.enlist(tag, fd.as_raw_fd(), rx.fd().as_raw_fd());
         Ok(Self {
             umem,
@@ -79,27 +75,12 @@ impl XskSocket {
     }
 
     fn wake(&mut self) -> Wake {
-        for _ in 0..WAKES_AT_ONCE {
-            let room = self.tx.nb_free_exact();
-            self.counters.wakes += 1;
-            match sys::wake_tx(self.raw_fd()) {
-                Ok(()) => {
-                    self.unsent = false;
-                    return Wake::Done;
-                }
-                Err(error) => {
-                    let wake = sys::wake_of(error);
-                    if wake != Wake::Busy {
-                        return wake;
-                    }
-                    self.counters.wakes_refused += 1;
-                    if self.tx.nb_free_exact() == room {
-                        return Wake::Busy;
-                    }
-                }
-            }
-        }
-        Wake::Busy
+        let size = self.umem.config().rings.tx;
+        let tx = &mut self.tx;
+        let pending = || size.saturating_sub(tx.nb_free_exact());
+        let wake = sys::wake_until_sent(self.fd.as_raw_fd(), &mut self.counters, pending);
+        self.unsent &= wake != Wake::Done;
+        wake
     }
 }
 
@@ -181,6 +162,10 @@ impl QueueSocket for XskSocket {
 
     fn kick_tx(&mut self) -> Wake {
         self.wake()
+    }
+
+    fn pending_tx(&mut self) -> usize {
+        self.umem.config().rings.tx.saturating_sub(self.tx.nb_free_exact()) as usize
     }
 
     fn fd(&self) -> Option<RawFd> {

@@ -12,67 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xsk_rs::FrameDesc;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig as KernelConfig};
 
+use crate::error::OpenError;
 use crate::frame::{Frame, FrameStock};
+use crate::open::{Granted, Pages, UmemConfig, map_pages};
 use crate::region::{DATA_OFFSET, Region};
-use crate::socket::RingSizes;
-use crate::umem::{ChunkSize, MAX_WORKERS, Umem};
-use crate::xsk::error::OpenError;
-use crate::xsk::{Granted, rings, sys};
-
-/// Whether to try for huge pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HugePages {
-    /// Use them where there are any, and say so where not.
-    #[default]
-    Auto,
-    /// Do not try.
-    Off,
-}
-
-/// What the memory is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pages {
-    /// Huge pages of the kernel's default size.
-    Huge,
-    /// Pages of the ordinary size, and why.
-    Small(String),
-}
-
-/// Shape of the UMEM and of every ring on it.
-#[derive(Clone, Copy, Debug)]
-pub struct UmemConfig {
-    /// Number of homes, 1 to [`MAX_WORKERS`]; also the number of sockets on each queue.
-    pub workers: usize,
-    /// Frames of each home.
-    pub frames_per_worker: u32,
-    /// Size of a frame's chunk.
-    pub chunk: ChunkSize,
-    /// Whether to try for huge pages.
-    pub huge_pages: HugePages,
-    /// Rings of every queue and socket.
-    pub rings: RingSizes,
-    /// Take packets over several buffers (`XDP_USE_SG`).
-    pub multi_buffer: bool,
-}
-
-impl Default for UmemConfig {
-    fn default() -> Self {
-        Self {
-            workers: 1,
-            frames_per_worker: 8192,
-            chunk: ChunkSize::default(),
-            huge_pages: HugePages::default(),
-            rings: RingSizes::default(),
-            multi_buffer: false,
-        }
-    }
-}
-
-impl UmemConfig {
-    const fn bytes(&self) -> u64 {
-        self.workers as u64 * self.frames_per_worker as u64 * self.chunk.bytes() as u64
-    }
-}
+use crate::sys;
+use crate::umem::{MAX_WORKERS, Umem};
+use crate::xsk::rings;
 
 /// The UMEM registered with the kernel; a handle, cheap to clone.
 #[derive(Clone)]
@@ -122,9 +68,10 @@ impl XskUmem {
         let base = base_of(&kernel, &templates)?;
         let workers = config.workers as u8;
         let (shift, share) = (config.chunk.shift(), config.frames_per_worker);
+        let keep = Box::new(kernel.clone());
         // SAFETY: the base is that of the mapping, which `kernel` keeps; the binding
         // touches chunks only through calls made here with a token in hand.
-        let region = unsafe { Region::of_kernel(base, shift, share, workers, kernel.clone()) };
+        let region = unsafe { Region::of_kernel(base, shift, share, workers, keep) };
         let (umem, stocks) = Umem::new(region, workers);
         let inner = Inner {
             umem,
@@ -140,28 +87,16 @@ impl XskUmem {
         Ok((Self { inner: Arc::new(inner) }, stocks))
     }
 
-    /// The back-end's view: counters, census, reclaiming.
-    #[must_use]
-    pub fn umem(&self) -> &Umem {
+    pub(super) fn memory(&self) -> &Umem {
         &self.inner.umem
     }
 
-    /// The shape it was made with.
-    #[must_use]
-    pub fn config(&self) -> &UmemConfig {
+    pub(super) fn config(&self) -> &UmemConfig {
         &self.inner.config
     }
 
-    /// Whether huge pages were had, and if not, why.
-    #[must_use]
-    pub fn pages(&self) -> &Pages {
+    pub(super) fn kind_of_pages(&self) -> &Pages {
         &self.inner.pages
-    }
-
-    /// The mode that every queue on this UMEM has; `None` before the first is opened.
-    #[must_use]
-    pub fn granted(&self) -> Option<Granted> {
-        self.sockets().granted
     }
 
     pub(super) fn kernel(&self) -> &xsk_rs::Umem {
@@ -319,41 +254,13 @@ fn check(config: &UmemConfig) -> Result<KernelConfig, OpenError> {
 type Mapped = (xsk_rs::Umem, Vec<FrameDesc>, Pages);
 
 fn map(config: &UmemConfig, kernel: KernelConfig, count: NonZeroU32) -> Result<Mapped, OpenError> {
-    let why = match (config.huge_pages, huge_page_bytes()) {
-        (HugePages::Off, _) => "switched off".to_owned(),
-        (HugePages::Auto, None) => "this kernel has no huge pages".to_owned(),
-        (HugePages::Auto, Some(page)) if !config.bytes().is_multiple_of(page) => {
-            format!("{} bytes are not a multiple of a huge page of {page}", config.bytes())
-        }
-        (HugePages::Auto, Some(page)) => match xsk_rs::Umem::new(kernel, count, true) {
-            Ok((umem, descs)) => return Ok((umem, descs, Pages::Huge)),
-            Err(error) => format!(
-                "{}; reserve {} with sysctl vm.nr_hugepages",
-                error.source().map_or_else(|| error.to_string(), ToString::to_string),
-                config.bytes() / page
-            ),
-        },
-    };
-    let (umem, descs) =
-        xsk_rs::Umem::new(kernel, count, false).map_err(|error| refused(config, &error))?;
-    Ok((umem, descs, Pages::Small(why)))
-}
-
-fn refused(config: &UmemConfig, error: &(dyn Error + 'static)) -> OpenError {
-    let needed_bytes = config.bytes();
-    let number = error_number(error);
-    match number {
-        Some(libc::ENOBUFS) => {
-            OpenError::MemoryLock { needed_bytes, limit_bytes: sys::memlock_limit_bytes() }
-        }
-        Some(libc::ENOMEM) => OpenError::Memory { needed_bytes },
-        Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
-        Some(libc::EAFNOSUPPORT) => OpenError::Unsupported,
-        _ => OpenError::Other {
-            doing: format!("packet memory of {needed_bytes} bytes: {error}"),
-            error: io::Error::from_raw_os_error(number.unwrap_or(0)),
-        },
-    }
+    let ((umem, descs), pages) = map_pages(config, |huge| {
+        xsk_rs::Umem::new(kernel, count, huge).map_err(|error| {
+            error_number(&error)
+                .map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
+        })
+    })?;
+    Ok((umem, descs, pages))
 }
 
 /// The error number at the bottom of one of the binding's errors.
@@ -370,11 +277,4 @@ fn base_of(kernel: &xsk_rs::Umem, templates: &[FrameDesc]) -> Result<NonNull<u8>
     // only the first chunk's data, which starts after the headroom.
     let address = data.contents().as_ptr().expose_provenance() - usize::from(DATA_OFFSET);
     NonNull::new(with_exposed_provenance_mut(address)).ok_or(no_base)
-}
-
-fn huge_page_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

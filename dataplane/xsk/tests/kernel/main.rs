@@ -1,6 +1,6 @@
-//! The back-end over the kernel, on a veth pair in a namespace of its own.
+//! Both ways to the kernel, on a veth pair in a namespace of its own.
 //!
-//! Needs root; where namespaces cannot be made each test says that it was skipped.
+//! Every test runs over rings of our own and over the binding's. Needs root; where namespaces cannot be made each test says that it was skipped.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,11 +16,39 @@ use std::time::{Duration, Instant};
 
 use namespace::within;
 use program::Program;
-use xswan_xsk::xsk::{
-    BusyPoll, Granted, HugePages, Mode, OpenError, Opened, OpenedQueue, Pages, QueueRequest,
-    UmemConfig, XskUmem, open_all,
+use xswan_xsk::open::OpenedOn;
+use xswan_xsk::{
+    Backend, BusyPoll, FrameBatch, FrameStock, Granted, HugePages, Ledger, Mode, OpenError, Opened,
+    OpenedQueue, Pages, QueueRequest, QueueRings, QueueSocket, RingSizes, UmemConfig, Wake,
+    open_all,
 };
-use xswan_xsk::{FrameBatch, FrameStock, Ledger, QueueRings, QueueSocket, RingSizes, Wake};
+
+/// Makes a test of each function for each back-end.
+macro_rules! over_each_back_end {
+    ($($name:ident)*) => {
+        mod own {
+            $(#[test] fn $name() { super::$name::<xswan_xsk::own::OwnUmem>(); })*
+        }
+        mod xsk_rs {
+            $(#[test] fn $name() { super::$name::<xswan_xsk::xsk::XskUmem>(); })*
+        }
+    };
+}
+over_each_back_end! {
+    two_queues_and_two_workers_share_a_umem_and_each_frame_finds_its_socket
+    xsk_01_an_empty_fill_ring_is_counted_and_filling_it_is_enough
+    xsk_02_a_full_rx_ring_is_counted_exactly
+    a_packet_sent_over_two_buffers_arrives_in_one
+    xsk_05_every_queue_can_be_closed_and_opened_again
+    xsk_08_a_device_that_is_not_there_is_named
+    xsk_11_a_queue_just_closed_can_be_bound_again
+    xsk_11_a_queue_whose_owner_was_killed_can_be_bound_again
+    xsk_12_a_second_instance_is_refused_and_the_first_goes_on
+    xsk_13_without_zero_copy_it_is_copy_and_says_so
+    xsk_14_too_little_lockable_memory_names_the_limit
+    xsk_15_without_huge_pages_it_says_why
+    xsk_16_sending_without_receiving_goes_on_under_busy_polling
+}
 
 const RINGS: RingSizes = RingSizes { fill: 256, completion: 256, rx: 256, tx: 256 };
 
@@ -32,9 +60,9 @@ fn request(device: &str, queue: u32, mode: Mode) -> QueueRequest {
     QueueRequest { device: device.to_owned(), queue, mode, busy_poll: None }
 }
 
-fn both_queues(device: &str, workers: usize) -> Opened {
+fn both_queues<B: Backend>(device: &str, workers: usize) -> Opened<B> {
     let requests = [request(device, 0, Mode::Auto), request(device, 1, Mode::Auto)];
-    open_all(config(workers), &requests).unwrap()
+    open_all::<B>(config(workers), &requests).unwrap()
 }
 
 fn device_index(name: &std::ffi::CStr) -> u32 {
@@ -50,7 +78,12 @@ fn frame_for(worker: u8, number: u32) -> Vec<u8> {
     bytes
 }
 
-fn send(queue: &mut OpenedQueue, stock: &mut FrameStock, worker: usize, frames: &[Vec<u8>]) {
+fn send<S: QueueSocket, R>(
+    queue: &mut OpenedQueue<S, R>,
+    stock: &mut FrameStock,
+    worker: usize,
+    frames: &[Vec<u8>],
+) {
     let mut batch = FrameBatch::new();
     for bytes in frames {
         let mut frame = stock.take().unwrap();
@@ -78,7 +111,7 @@ fn take_home(stocks: &mut [FrameStock], batch: &mut FrameBatch) {
     assert!(batch.is_empty());
 }
 
-fn complete_all(queue: &mut OpenedQueue, stocks: &mut [FrameStock]) {
+fn complete_all<S, R: QueueRings>(queue: &mut OpenedQueue<S, R>, stocks: &mut [FrameStock]) {
     until(|| {
         let mut batch = FrameBatch::new();
         queue.rings.complete(&mut batch);
@@ -87,7 +120,7 @@ fn complete_all(queue: &mut OpenedQueue, stocks: &mut [FrameStock]) {
     });
 }
 
-fn assert_conserved(umem: &XskUmem, stocks: &[FrameStock], queues: &[OpenedQueue]) {
+fn assert_conserved<B: Backend>(umem: &B, stocks: &[FrameStock], queues: &[OpenedOn<B>]) {
     let mut ledger = Ledger { lost: umem.umem().census().lost, ..Ledger::default() };
     ledger.free = stocks.iter().map(|stock| stock.len() as u64).sum();
     for queue in queues {
@@ -98,11 +131,12 @@ fn assert_conserved(umem: &XskUmem, stocks: &[FrameStock], queues: &[OpenedQueue
     assert_eq!(umem.umem().violations(), 0);
 }
 
-#[test]
-fn two_queues_and_two_workers_share_a_umem_and_each_frame_finds_its_socket() {
+fn two_queues_and_two_workers_share_a_umem_and_each_frame_finds_its_socket<
+    B: Backend + Send + Sync + 'static,
+>() {
     within(|_| {
-        let mut near = both_queues("xk0", 2);
-        let mut far = both_queues("xk1", 2);
+        let mut near = both_queues::<B>("xk0", 2);
+        let mut far = both_queues::<B>("xk1", 2);
         let program = Program::attach(device_index(c"xk0")).unwrap();
         for (queue, opened) in near.queues.iter().enumerate() {
             for (worker, socket) in opened.sockets.iter().enumerate() {
@@ -136,11 +170,12 @@ fn two_queues_and_two_workers_share_a_umem_and_each_frame_finds_its_socket() {
     });
 }
 
-#[test]
-fn xsk_01_an_empty_fill_ring_is_counted_and_filling_it_is_enough() {
+fn xsk_01_an_empty_fill_ring_is_counted_and_filling_it_is_enough<
+    B: Backend + Send + Sync + 'static,
+>() {
     within(|_| {
-        let mut near = both_queues("xk0", 1);
-        let mut far = both_queues("xk1", 1);
+        let mut near = both_queues::<B>("xk0", 1);
+        let mut far = both_queues::<B>("xk1", 1);
         let program = Program::attach(device_index(c"xk0")).unwrap();
         program.set(0, near.queues[0].sockets[0].fd().unwrap()).unwrap();
         let mut batch = FrameBatch::new();
@@ -170,11 +205,10 @@ fn xsk_01_an_empty_fill_ring_is_counted_and_filling_it_is_enough() {
     });
 }
 
-#[test]
-fn xsk_02_a_full_rx_ring_is_counted_exactly() {
+fn xsk_02_a_full_rx_ring_is_counted_exactly<B: Backend>() {
     within(|_| {
-        let mut near = both_queues("xk0", 1);
-        let mut far = both_queues("xk1", 1);
+        let mut near = both_queues::<B>("xk0", 1);
+        let mut far = both_queues::<B>("xk1", 1);
         let program = Program::attach(device_index(c"xk0")).unwrap();
         program.set(0, near.queues[0].sockets[0].fd().unwrap()).unwrap();
         let mut batch = FrameBatch::new();
@@ -196,12 +230,11 @@ fn xsk_02_a_full_rx_ring_is_counted_exactly() {
     });
 }
 
-#[test]
-fn a_packet_sent_over_two_buffers_arrives_in_one() {
+fn a_packet_sent_over_two_buffers_arrives_in_one<B: Backend>() {
     within(|_| {
         let sender = UmemConfig { multi_buffer: true, ..config(1) };
-        let mut near = open_all(sender, &[request("xk0", 0, Mode::Auto)]).unwrap();
-        let mut far = both_queues("xk1", 1);
+        let mut near = open_all::<B>(sender, &[request("xk0", 0, Mode::Auto)]).unwrap();
+        let mut far = both_queues::<B>("xk1", 1);
         let program = Program::attach(device_index(c"xk1")).unwrap();
         program.set(0, far.queues[0].sockets[0].fd().unwrap()).unwrap();
         let mut batch = FrameBatch::new();
@@ -226,10 +259,9 @@ fn a_packet_sent_over_two_buffers_arrives_in_one() {
     });
 }
 
-#[test]
-fn xsk_05_every_queue_can_be_closed_and_opened_again() {
+fn xsk_05_every_queue_can_be_closed_and_opened_again<B: Backend>() {
     within(|_| {
-        let mut opened = both_queues("xk0", 2);
+        let mut opened = both_queues::<B>("xk0", 2);
         let frames = opened.umem.umem().frames() as usize;
         for round in 0..3 {
             // The first queue ever opened too, and last of all with no other beside it.
@@ -247,7 +279,7 @@ fn xsk_05_every_queue_can_be_closed_and_opened_again() {
                     let home = frame.home();
                     stocks[home].give(frame).unwrap();
                 };
-                closed.reclaim(&again.rings, give).unwrap();
+                closed.reclaim::<B>(&again.rings, give).unwrap();
                 opened.queues.insert(at, again);
                 let free: usize = opened.stocks.iter().map(FrameStock::len).sum();
                 assert_eq!(free, frames);
@@ -258,24 +290,23 @@ fn xsk_05_every_queue_can_be_closed_and_opened_again() {
         let first = opened.queues.pop().unwrap();
         let closed = opened.umem.close_queue(first.rings, first.sockets).unwrap();
         let mut alone = opened.umem.open_queue(&request("xk0", 0, Mode::Auto)).unwrap();
-        closed.reclaim(&alone.rings, |_| ()).unwrap();
+        closed.reclaim::<B>(&alone.rings, |_| ()).unwrap();
         send(&mut alone, &mut opened.stocks[1], 1, &[frame_for(0, 9)]);
         complete_all(&mut alone, &mut opened.stocks);
     });
 }
 
-#[test]
-fn xsk_08_a_device_that_is_not_there_is_named() {
+fn xsk_08_a_device_that_is_not_there_is_named<B: Backend>() {
     within(|namespace| {
-        let error = open_all(config(1), &[request("nosuch0", 0, Mode::Auto)]).unwrap_err();
+        let error = open_all::<B>(config(1), &[request("nosuch0", 0, Mode::Auto)]).unwrap_err();
         assert!(matches!(&error, OpenError::NoDevice { device } if device == "nosuch0"));
         assert!(error.to_string().contains("nosuch0"), "{error}");
-        let error = open_all(config(1), &[request("xk0", 7, Mode::Auto)]).unwrap_err();
+        let error = open_all::<B>(config(1), &[request("xk0", 7, Mode::Auto)]).unwrap_err();
         assert!(matches!(error, OpenError::NoQueue { queue: 7, .. }), "{error}");
 
         // A device that goes away under its sockets: told by the wake-up, and the frames
         // can be had back.
-        let mut opened = both_queues("xk0", 2);
+        let mut opened = both_queues::<B>("xk0", 2);
         let mut queue = opened.queues.remove(0);
         let mut batch = FrameBatch::new();
         opened.stocks[0].take_into(&mut batch, 64);
@@ -294,11 +325,10 @@ fn xsk_08_a_device_that_is_not_there_is_named() {
     });
 }
 
-#[test]
-fn xsk_11_a_queue_just_closed_can_be_bound_again() {
+fn xsk_11_a_queue_just_closed_can_be_bound_again<B: Backend>() {
     within(|_| {
         for _ in 0..5 {
-            let mut opened = both_queues("xk0", 2);
+            let mut opened = both_queues::<B>("xk0", 2);
             send(&mut opened.queues[0], &mut opened.stocks[0], 0, &[frame_for(0, 1)]);
             for queue in &opened.queues {
                 println!("let go after {} ms", queue.waited_ms);
@@ -308,12 +338,11 @@ fn xsk_11_a_queue_just_closed_can_be_bound_again() {
 }
 
 /// Runs this same test as a process that opens the queues and kills itself.
-#[test]
-fn xsk_11_a_queue_whose_owner_was_killed_can_be_bound_again() {
-    const TEST: &str = "xsk_11_a_queue_whose_owner_was_killed_can_be_bound_again";
+fn xsk_11_a_queue_whose_owner_was_killed_can_be_bound_again<B: Backend>() {
+    let test = std::thread::current().name().unwrap().to_owned();
     const CRASH: &str = "XSWAN_XSK_TEST_CRASH";
     if std::env::var_os(CRASH).is_some() {
-        let mut opened = both_queues("xk0", 2);
+        let mut opened = both_queues::<B>("xk0", 2);
         let frames: Vec<_> = (0..100).map(|n| frame_for(0, n)).collect();
         send(&mut opened.queues[0], &mut opened.stocks[0], 0, &frames);
         // SAFETY: no pointers.
@@ -321,26 +350,25 @@ fn xsk_11_a_queue_whose_owner_was_killed_can_be_bound_again() {
         // SAFETY: no pointers.
         unsafe { libc::kill(own, libc::SIGKILL) };
     }
-    within(|_| {
+    within(move |_| {
         for _ in 0..5 {
             let status = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", TEST])
+                .args(["--exact", &test])
                 .env(CRASH, "1")
                 .stdout(Stdio::null())
                 .status()
                 .unwrap();
             assert_eq!(status.signal(), Some(libc::SIGKILL));
-            let opened = both_queues("xk0", 2);
+            let opened = both_queues::<B>("xk0", 2);
             println!("let go after {} ms", opened.queues[0].waited_ms);
         }
     });
 }
 
-#[test]
-fn xsk_12_a_second_instance_is_refused_and_the_first_goes_on() {
+fn xsk_12_a_second_instance_is_refused_and_the_first_goes_on<B: Backend>() {
     within(|_| {
-        let mut first = both_queues("xk0", 1);
-        let error = open_all(config(1), &[request("xk0", 0, Mode::Copy)]).unwrap_err();
+        let mut first = both_queues::<B>("xk0", 1);
+        let error = open_all::<B>(config(1), &[request("xk0", 0, Mode::Copy)]).unwrap_err();
         assert!(
             matches!(&error, OpenError::QueueBusy { device, queue: 0, waited_ms }
                 if device == "xk0" && *waited_ms >= 2_000),
@@ -355,18 +383,17 @@ fn xsk_12_a_second_instance_is_refused_and_the_first_goes_on() {
     });
 }
 
-#[test]
-fn xsk_13_without_zero_copy_it_is_copy_and_says_so() {
+fn xsk_13_without_zero_copy_it_is_copy_and_says_so<B: Backend>() {
     within(|_| {
-        let opened = both_queues("xk0", 2);
+        let opened = both_queues::<B>("xk0", 2);
         assert_eq!(opened.umem.granted(), Some(Granted::Copy));
         assert!(opened.fallback.as_ref().unwrap().contains("no zero-copy"));
         drop(opened);
-        let error = open_all(config(1), &[request("xk0", 0, Mode::ZeroCopy)]).unwrap_err();
+        let error = open_all::<B>(config(1), &[request("xk0", 0, Mode::ZeroCopy)]).unwrap_err();
         assert!(matches!(&error, OpenError::NoZeroCopy { .. }), "{error}");
         assert!(error.to_string().contains("mode = \"auto\""), "{error}");
         let mixed = [request("xk0", 0, Mode::ZeroCopy), request("xk1", 0, Mode::Copy)];
-        assert!(matches!(open_all(config(1), &mixed), Err(OpenError::ModeConflict { .. })));
+        assert!(matches!(open_all::<B>(config(1), &mixed), Err(OpenError::ModeConflict { .. })));
     });
 }
 
@@ -384,8 +411,7 @@ fn forgo_memory_locking() {
     assert_eq!(set, 0);
 }
 
-#[test]
-fn xsk_14_too_little_lockable_memory_names_the_limit() {
+fn xsk_14_too_little_lockable_memory_names_the_limit<B: Backend>() {
     within(|_| {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: the pointer is to a live `rlimit`.
@@ -395,31 +421,31 @@ fn xsk_14_too_little_lockable_memory_names_the_limit() {
         // SAFETY: as above.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
         forgo_memory_locking();
-        let error = XskUmem::new(UmemConfig { frames_per_worker: 4096, ..config(1) }).unwrap_err();
+        let error = B::map(UmemConfig { frames_per_worker: 4096, ..config(1) }).unwrap_err();
         assert!(matches!(&error, OpenError::MemoryLock { needed_bytes: 8_388_608, .. }), "{error}");
         assert!(error.to_string().contains(&limit.rlim_cur.to_string()), "{error}");
         assert!(error.to_string().contains("LimitMEMLOCK"), "{error}");
     });
 }
 
-#[test]
-fn xsk_15_without_huge_pages_it_says_why() {
+fn xsk_15_without_huge_pages_it_says_why<B: Backend>() {
     within(|_| {
         // Of a size for which this kernel has no huge page to spare, or could not have.
-        let (umem, _) = XskUmem::new(config(3)).unwrap();
+        let (umem, _) = B::map(config(3)).unwrap();
         assert!(matches!(umem.pages(), Pages::Small(why) if !why.is_empty()));
         let off = UmemConfig { huge_pages: HugePages::Off, ..config(1) };
-        let (umem, _) = XskUmem::new(off).unwrap();
+        let (umem, _) = B::map(off).unwrap();
         assert_eq!(umem.pages(), &Pages::Small("switched off".to_owned()));
     });
 }
 
-#[test]
-fn xsk_16_sending_without_receiving_goes_on_under_busy_polling() {
+fn xsk_16_sending_without_receiving_goes_on_under_busy_polling<
+    B: Backend + Send + Sync + 'static,
+>() {
     within(|_| {
         let busy_poll = Some(BusyPoll { time_us: 20, budget: 64 });
         let request = QueueRequest { busy_poll, ..request("xk0", 0, Mode::Auto) };
-        let mut opened = open_all(config(1), &[request]).unwrap();
+        let mut opened = open_all::<B>(config(1), &[request]).unwrap();
         for _ in 0..20 {
             let frames: Vec<_> = (0..200).map(|n| frame_for(0, n)).collect();
             send(&mut opened.queues[0], &mut opened.stocks[0], 0, &frames);
