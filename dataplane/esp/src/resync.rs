@@ -17,7 +17,7 @@ pub const INTERVAL_MS: u64 = 100;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Resync {
     failures: u32,
-    last_try_ms: Option<u64>,
+    next_try_ms: u64,
 }
 
 impl Resync {
@@ -31,10 +31,9 @@ impl Resync {
     #[inline]
     pub fn on_failure(&mut self, now_ms: u64) -> bool {
         self.failures = self.failures.saturating_add(1);
-        let rested = self.last_try_ms.is_none_or(|last| now_ms.saturating_sub(last) >= INTERVAL_MS);
-        let due = self.failures >= THRESHOLD && rested;
+        let due = self.failures >= THRESHOLD && now_ms >= self.next_try_ms;
         if due {
-            self.last_try_ms = Some(now_ms);
+            self.next_try_ms = now_ms.saturating_add(INTERVAL_MS);
         }
         due
     }

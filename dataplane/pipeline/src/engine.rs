@@ -57,7 +57,7 @@ pub struct Inbound<A, S> {
 
 /// An outbound SA with what the pipeline knows of it.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct Outbound<A, L> {
     /// The way to the peer.
     pub hop: CachedHop,
