@@ -76,19 +76,6 @@ impl Frame {
         self.home
     }
 
-    /// Asks for the first cache line of the data, which another core or a device has written.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let chunk = self.region().chunk(self.number);
-            let start = chunk.as_ptr().cast_const().wrapping_add(usize::from(self.offset));
-            // SAFETY: a hint; it reads nothing and never faults.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
-        }
-    }
-
     /// Length of the data in bytes.
     #[inline(always)]
     #[must_use]

@@ -107,10 +107,7 @@ impl QueueSocket for OwnSocket {
             let RingDescriptor { address, len, options } = rx.read();
             let descriptor = Descriptor { address, len, more: options & CONTINUED != 0 };
             match region.redeem(descriptor, State::Filled, self.tag) {
-                Ok(frame) => {
-                    frame.prefetch();
-                    n += usize::from(out.push(frame).is_ok());
-                }
+                Ok(frame) => n += usize::from(out.push(frame).is_ok()),
                 Err(how) => {
                     self.counters.umem_ownership_violation += 1;
                     self.counters.discarded += u64::from(how == Redeem::Lost);

@@ -106,10 +106,7 @@ impl QueueSocket for XskSocket {
                 more: desc.has_more_frames(),
             };
             match self.umem.region().redeem(descriptor, State::Filled, self.tag) {
-                Ok(frame) => {
-                    frame.prefetch();
-                    n += usize::from(out.push(frame).is_ok());
-                }
+                Ok(frame) => n += usize::from(out.push(frame).is_ok()),
                 Err(how) => {
                     self.counters.umem_ownership_violation += 1;
                     self.counters.discarded += u64::from(how == Redeem::Lost);
