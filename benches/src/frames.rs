@@ -88,6 +88,11 @@ impl Sink for Pool {
     }
 
     #[inline(always)]
+    fn prefetch<T>(place: &T) {
+        xswan_xsk::prefetch(place);
+    }
+
+    #[inline(always)]
     fn take(&mut self) -> Option<Buffer> {
         self.free.pop()
     }

@@ -7,7 +7,7 @@ use xswan_esp::replay::{ReplayWindow, words_for};
 use xswan_esp::sa::{InboundConfig, InboundSa, OutboundConfig, OutboundSa};
 use xswan_esp::selector::{AddressRange, Selector};
 use xswan_esp::sequence::{SequenceSpace, Unleased};
-use xswan_pipeline::engine::{Engine, EngineConfig, Env, Inbound, Outbound};
+use xswan_pipeline::engine::{CachedHop, Engine, EngineConfig, Env, Inbound, Outbound};
 use xswan_pipeline::forward::{Fib, L2Header, NextHop, Prefix};
 use xswan_pipeline::spd::{Action, Policy, SaHandle, Spd};
 use xswan_pipeline::table::SpiReader;
@@ -101,7 +101,13 @@ pub fn pair(count: u32, backend: Backend) -> (Gateway, Gateway) {
         let config = OutboundConfig::tunnel(spi, SALT, OUTER_ADDRESSES);
         let space = SequenceSpace::new(false, u64::MAX, Unleased);
         if let Ok(sa) = OutboundSa::new(&config, key(backend, slot), space, 0) {
-            let entry = Outbound { sa, child: slot, path_mtu: u16::MAX, learned_ms: None };
+            let entry = Outbound {
+                sa,
+                child: slot,
+                path_mtu: u16::MAX,
+                learned_ms: None,
+                hop: CachedHop::default(),
+            };
             left.engine.outbound.put(slot as usize, Some(Box::new(entry)));
         }
         let config = InboundConfig::tunnel(spi, SALT, OUTER_ADDRESSES);

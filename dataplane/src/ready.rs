@@ -8,7 +8,7 @@ use xswan_esp::lifetime::{Lifetime, Limit};
 use xswan_esp::replay::{MIN_WINDOW, ReplayWindow};
 use xswan_esp::sa::{self, EncapPolicy, InboundSa, OutboundSa, PeerAddress, Tfc, UdpPorts};
 use xswan_esp::sequence::SequenceSpace;
-use xswan_pipeline::engine::{Inbound, Outbound};
+use xswan_pipeline::engine::{CachedHop, Inbound, Outbound};
 use xswan_sa_api::{
     Algorithm, DfPolicy, DscpPolicy, Encap, InboundConfig, Lifetimes, Mode, OutboundConfig,
     SharedMaps,
@@ -130,7 +130,7 @@ pub fn outbound(
     let mut sa = OutboundSa::new(&settings, cipher, sequence, since).map_err(|e| e.to_string())?;
     *sa.lifetime_mut() = Lifetime::resume(soft, hard, since, counted.bytes, counted.packets);
     let path_mtu = if config.path_mtu == 0 { u16::MAX } else { config.path_mtu };
-    Ok(Outbound { sa, child: config.child, path_mtu, learned_ms: None })
+    Ok(Outbound { sa, child: config.child, path_mtu, learned_ms: None, hop: CachedHop::default() })
 }
 
 fn keymat(algorithm: Algorithm, octets: &[u8]) -> Result<Keymat, String> {

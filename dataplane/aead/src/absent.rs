@@ -22,7 +22,14 @@ impl Cipher {
         match *self {}
     }
 
-    pub(crate) fn seal(&self, _: &[u8; 12], _: &[u8], _: &[u8], _: &mut [u8]) -> Option<()> {
+    pub(crate) fn seal(
+        &self,
+        _: &[u8; 12],
+        _: &[u8],
+        _: &[u8],
+        _: Option<[u8; 8]>,
+        _: &mut [u8],
+    ) -> Option<()> {
         match *self {}
     }
 

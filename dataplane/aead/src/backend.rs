@@ -86,6 +86,9 @@ impl Form {
                     && is_x86_feature_detected!("vpclmulqdq")
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vbmi2")
+                    && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("popcnt")
             }
         }
     }

@@ -23,8 +23,10 @@ use crate::Algorithm;
 use crate::Form;
 use schedule::Record;
 
-/// Seals: `dst` is text and room for the tag, `src` the front of the text if it lies elsewhere.
-type Seal = unsafe fn(&Record, &[u8; 12], &[u8], &[u8], &mut [u8]) -> Option<()>;
+/// Seals: `dst` is text and room for the tag, `src` the front of the text if it lies elsewhere. The
+/// end of the text, up to eight octets, may come by value: what was just written would have to be
+/// waited for.
+type Seal = unsafe fn(&Record, &[u8; 12], &[u8], &[u8], Option<[u8; 8]>, &mut [u8]) -> Option<()>;
 /// Opens: `src` is text and tag.
 type Open = unsafe fn(&Record, &[u8; 12], &[u8], &[u8], &mut [u8]) -> Option<()>;
 
@@ -78,21 +80,23 @@ impl Cipher {
         self.record.prefetch();
     }
 
-    /// Seals `src` and the trailer that lies behind its place in `dst`, before the tag's.
-    #[inline]
+    /// Seals `src` and the trailer, which lies behind its place in `dst`, before the tag's, or else
+    /// is given: at most eight octets.
+    #[inline(always)]
     pub(crate) fn seal(
         &self,
         nonce: &[u8; 12],
         aad: &[u8],
         src: &[u8],
+        trailer: Option<[u8; 8]>,
         dst: &mut [u8],
     ) -> Option<()> {
         // SAFETY: `with_form` has found every instruction that this function is made of.
-        unsafe { (self.seal)(&self.record, nonce, aad, src, dst) }
+        unsafe { (self.seal)(&self.record, nonce, aad, src, trailer, dst) }
     }
 
     /// Opens `src`, text and tag; `dst` is wiped if the tag does not match.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open(
         &self,
         nonce: &[u8; 12],

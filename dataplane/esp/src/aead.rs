@@ -152,6 +152,17 @@ pub trait Aead {
     /// ciphertext and tag.
     fn seal(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]);
 
+    /// As [`Aead::seal`] where the trailer is not in `dst` yet: so many octets of `trailer` as there
+    /// are between the text and the tag, at most eight. Only for ciphers without an IV of their own.
+    #[inline]
+    fn seal_with(&self, nonce: &Nonce, aad: &Aad, src: &[u8], trailer: [u8; 8], dst: &mut [u8]) {
+        // What is written too much is the tag's room.
+        if let Some(room) = dst.get_mut(src.len()..).and_then(<[u8]>::first_chunk_mut) {
+            *room = trailer;
+        }
+        self.seal(nonce, aad, src, dst);
+    }
+
     /// Opens `src`, IV of the cipher's own, ciphertext and tag, into `dst`, which is shorter by
     /// IV and tag.
     ///
@@ -175,6 +186,11 @@ impl<A: Aead + ?Sized> Aead for &A {
     #[inline(always)]
     fn seal(&self, nonce: &Nonce, aad: &Aad, src: &[u8], dst: &mut [u8]) {
         (**self).seal(nonce, aad, src, dst);
+    }
+
+    #[inline(always)]
+    fn seal_with(&self, nonce: &Nonce, aad: &Aad, src: &[u8], trailer: [u8; 8], dst: &mut [u8]) {
+        (**self).seal_with(nonce, aad, src, trailer, dst);
     }
 
     #[inline(always)]

@@ -5,9 +5,10 @@
 //! the trailer off, [`Inner::check`] asks the selectors. What is inside an authenticated
 //! packet is still hostile: each length is compared with what is there.
 
+use core::fmt;
 use core::ops::Range;
 
-use xswan_wire::layers::{self, Addresses, Layers};
+use xswan_wire::brief::Brief;
 use xswan_wire::{Bytes, DropReason, esp, ipv4, ipv6};
 
 use crate::aead::{Aad, Aead, IV_LEN, Nonce};
@@ -18,28 +19,40 @@ use crate::proof::Authenticated;
 use crate::replay::Candidate;
 use crate::resync;
 use crate::sa::{EncapPolicy, InboundSa, Mode, PeerAddress};
-use crate::selector::{Flow, Selector};
+use crate::selector::{Entitled, Flow, Selector};
 
 /// A received packet that waits for the cipher.
-#[derive(Debug)]
 pub struct OpenJob {
-    nonce: Nonce,
-    aad: Aad,
     candidate: Candidate,
+    iv: [u8; IV_LEN],
+    salt: [u8; 4],
     spi: u32,
-    /// Where the packet's own IP header lies, in transport mode.
-    header: Range<usize>,
-    sealed: Range<usize>,
-    plain: Range<usize>,
+    /// Where the packet's own IP header lies, in transport mode; as long as what goes in front
+    /// of the plaintext.
+    header_from: u32,
+    sealed_from: u32,
+    sealed_to: u32,
+    plain_from: u32,
+    plain_to: u32,
     traffic_class: u8,
+    esn: bool,
     moved: bool,
 }
+
+impl fmt::Debug for OpenJob {
+    /// Nothing of the salt, which is part of the keying material.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenJob").field("candidate", &self.candidate).finish_non_exhaustive()
+    }
+}
+
+const _: () = assert!(size_of::<OpenJob>() <= 56);
 
 impl OpenJob {
     /// Bytes of output that opening needs.
     #[must_use]
     pub const fn out_len(&self) -> usize {
-        self.plain.end
+        self.plain_to as usize
     }
 
     /// The sequence number with its inferred high half.
@@ -47,14 +60,18 @@ impl OpenJob {
     pub const fn sequence(&self) -> u64 {
         self.candidate.sequence()
     }
+
+    #[inline(always)]
+    const fn plain(&self) -> Range<usize> {
+        self.plain_from as usize..self.plain_to as usize
+    }
 }
 
 /// The packet that was inside, at the front of the output; selectors not asked yet.
 #[derive(Debug)]
 #[must_use = "an inner packet must pass the selectors before it is forwarded"]
 pub struct Inner {
-    len: usize,
-    layers: Layers,
+    brief: Brief,
     moved: bool,
 }
 
@@ -62,19 +79,33 @@ impl Inner {
     /// Length in bytes of the inner packet.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len
+        self.brief.total_len as usize
     }
 
     /// Never: there is at least an IP header.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.brief.total_len == 0
     }
 
-    /// Its upper protocol: 50 or 17 to ourselves may be ESP again.
+    /// Its shape, at the front of the output; upper protocol 50, or 17, to ourselves may be ESP
+    /// again.
     #[must_use]
-    pub const fn protocol(&self) -> u8 {
-        self.layers.ip.protocol
+    pub const fn brief(&self) -> &Brief {
+        &self.brief
+    }
+
+    /// The packet itself, at the front of `out`, into which it was opened.
+    #[inline(always)]
+    #[must_use]
+    pub fn packet<'o>(&self, out: &'o [u8]) -> &'o [u8] {
+        out.get(..self.len()).unwrap_or_default()
+    }
+
+    /// Whether it came from another address or port than the SA's.
+    #[must_use]
+    pub const fn moved(&self) -> bool {
+        self.moved
     }
 
     /// Asks the selectors (RFC 4301 section 5.2 step 4), given in the direction of received packets.
@@ -87,12 +118,16 @@ impl Inner {
         selectors: impl IntoIterator<Item = &'a Selector>,
         out: &[u8],
     ) -> Result<Checked, DropReason> {
-        let packet = out.get(..self.len).ok_or(DropReason::FrameViolation)?;
-        let flow = Flow::of(&self.layers.ip, packet);
-        if !selectors.into_iter().any(|selector| selector.matches(&flow)) {
-            return Err(DropReason::SelectorMismatch);
-        }
-        Ok(Checked { inner: self, flow })
+        let flow = Flow::of_frame(&self.brief, out).ok_or(DropReason::FrameViolation)?;
+        let entitled = Entitled::ask(selectors, &flow);
+        entitled.map(|entitled| self.known(entitled)).ok_or(DropReason::SelectorMismatch)
+    }
+
+    /// What [`Inner::check`] would say, which has been asked about the same flow and the same
+    /// selectors before.
+    #[inline(always)]
+    pub const fn known(self, entitled: Entitled) -> Checked {
+        Checked { inner: self, entitled }
     }
 }
 
@@ -101,32 +136,39 @@ impl Inner {
 #[must_use = "a checked packet is to be forwarded"]
 pub struct Checked {
     inner: Inner,
-    flow: Flow,
+    entitled: Entitled,
 }
 
 impl Checked {
     /// Length in bytes of the inner packet, which starts at the front of the output.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.inner.len
+        self.inner.len()
     }
 
     /// Never: there is at least an IP header.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.inner.len == 0
+        self.inner.is_empty()
     }
 
-    /// Its layers, offsets from the front of the output.
+    /// Its shape, at the front of the output.
     #[must_use]
-    pub const fn layers(&self) -> &Layers {
-        &self.inner.layers
+    pub const fn brief(&self) -> &Brief {
+        self.inner.brief()
     }
 
-    /// Its five-tuple.
+    /// Its five-tuple; `None` if `out` is not what it was opened into.
+    #[inline]
     #[must_use]
-    pub const fn flow(&self) -> &Flow {
-        &self.flow
+    pub fn flow(&self, out: &[u8]) -> Option<Flow> {
+        Flow::of_frame(self.brief(), out)
+    }
+
+    /// What the selectors have said, for the flow's next packet.
+    #[must_use]
+    pub const fn entitled(&self) -> Entitled {
+        self.entitled
     }
 
     /// Whether the packet, authentic and no replay, came from another address or port than
@@ -143,7 +185,7 @@ impl Checked {
 /// [`DropReason::SaExpired`], [`DropReason::UnknownSpi`] (not this SA's),
 /// [`DropReason::AddressMismatch`], [`DropReason::EncapMismatch`], [`DropReason::Runt`] and
 /// those of [`crate::replay::ReplayWindow::check`].
-#[inline]
+#[inline(always)]
 pub fn prepare<A, S: AsRef<[u64]> + AsMut<[u64]>>(
     sa: &InboundSa<A, S>,
     outer: &Outer,
@@ -156,31 +198,37 @@ pub fn prepare<A, S: AsRef<[u64]> + AsMut<[u64]>>(
     }
     let moved = check_outer(sa, outer)?;
     let candidate = sa.replay.check(outer.seq_low)?;
-    let iv_from = outer.esp_offset.saturating_add(esp::HEADER_LEN);
+    let iv_from = usize::from(outer.esp_offset).wrapping_add(esp::HEADER_LEN);
     // There are as many octets in any case; they mean nothing to a cipher with its own IV.
     let iv: [u8; IV_LEN] = packet.read(iv_from).ok_or(DropReason::Runt)?;
-    let sealed = iv_from.saturating_add(usize::from(sa.shape.counter_len))..outer.end;
+    let end = outer.end as usize;
+    let sealed = iv_from.wrapping_add(usize::from(sa.shape.counter_len))..end;
     let not_plain = usize::from(sa.shape.own_iv_len).saturating_add(sa.shape.icv_len.into());
     let block_len = usize::from(sa.shape.block_len);
     let plain_len = sealed
         .end
         .checked_sub(sealed.start)
         .and_then(|len| len.checked_sub(not_plain))
-        .filter(|&len| len >= 2 && len.is_multiple_of(block_len) && packet.len() >= outer.end)
+        .filter(|&len| len >= 2 && len.is_multiple_of(block_len) && packet.len() >= end)
         .ok_or(DropReason::Runt)?;
     let header_len = match sa.mode {
         Mode::Tunnel => 0,
-        Mode::Transport => outer.ip_header_len,
+        Mode::Transport => usize::from(outer.ip_header_len),
     };
+    // All of them are places in one frame.
+    let place = |at: usize| u32::try_from(at).map_err(|_long| DropReason::Runt);
     Ok(OpenJob {
-        nonce: Nonce::new(sa.salt, iv),
-        aad: Aad::new(sa.spi, candidate.sequence(), sa.replay.esn()),
         candidate,
+        iv,
+        salt: sa.salt,
         spi: sa.spi,
-        header: outer.ip_offset..outer.ip_offset.saturating_add(header_len),
-        sealed,
-        plain: header_len..header_len.saturating_add(plain_len),
+        header_from: u32::from(outer.ip_offset),
+        sealed_from: place(sealed.start)?,
+        sealed_to: place(sealed.end)?,
+        plain_from: place(header_len)?,
+        plain_to: place(header_len.saturating_add(plain_len))?,
         traffic_class: outer.traffic_class,
+        esn: sa.replay.esn(),
         moved,
     })
 }
@@ -190,21 +238,30 @@ pub fn prepare<A, S: AsRef<[u64]> + AsMut<[u64]>>(
 /// # Errors
 /// [`DropReason::AuthFail`], and then `out` holds nothing but zeros where the plaintext
 /// would be; [`DropReason::FrameViolation`] if `out` is shorter than [`OpenJob::out_len`].
-#[inline]
+#[inline(always)]
 pub fn open<A: Aead>(
     cipher: &A,
     job: &OpenJob,
     packet: &[u8],
     out: &mut [u8],
 ) -> Result<Authenticated, DropReason> {
-    let sealed = packet.get(job.sealed.clone()).ok_or(DropReason::FrameViolation)?;
-    let header = packet.get(job.header.clone()).ok_or(DropReason::FrameViolation)?;
-    let plain = out.get_mut(job.plain.clone()).ok_or(DropReason::FrameViolation)?;
-    if cipher.open(&job.nonce, &job.aad, sealed, plain).is_err() {
+    let sealed = packet.get(job.sealed_from as usize..job.sealed_to as usize);
+    let plain = out.get_mut(job.plain());
+    let (Some(sealed), Some(plain)) = (sealed, plain) else {
+        return Err(DropReason::FrameViolation);
+    };
+    let aad = Aad::new(job.spi, job.sequence(), job.esn);
+    if cipher.open(&Nonce::new(job.salt, job.iv), &aad, sealed, plain).is_err() {
         plain.fill(0);
         return Err(DropReason::AuthFail);
     }
-    if let Some(front) = out.get_mut(..header.len()) {
+    if job.plain_from != 0 {
+        let from = job.header_from as usize;
+        let header = packet.get(from..from.saturating_add(job.plain_from as usize));
+        let front = out.get_mut(..job.plain_from as usize);
+        let (Some(header), Some(front)) = (header, front) else {
+            return Err(DropReason::FrameViolation);
+        };
         front.copy_from_slice(header);
     }
     Ok(Authenticated::new(job.spi, job.candidate.sequence()))
@@ -217,6 +274,7 @@ pub fn open<A: Aead>(
 /// since; [`DropReason::BadPadding`], [`DropReason::Dummy`], [`DropReason::BadNextHeader`],
 /// [`DropReason::InnerVersion`], [`DropReason::InnerLength`], [`DropReason::EcnForbidden`];
 /// [`DropReason::AuthFail`] if the proof is for another packet.
+#[inline(always)]
 pub fn finish<A, S: AsRef<[u64]> + AsMut<[u64]>>(
     sa: &mut InboundSa<A, S>,
     job: &OpenJob,
@@ -230,20 +288,20 @@ pub fn finish<A, S: AsRef<[u64]> + AsMut<[u64]>>(
     sa.replay.commit(job.candidate, &proof)?;
     sa.resync.on_success();
     sa.last_seen_ms = now_ms;
-    let plain_len = job.plain.end.saturating_sub(job.plain.start);
+    let plain_len = job.plain().len();
     if let Some(event) = sa.lifetime.account(plain_len, now_ms) {
         sa.expiry = Some(event);
     }
-    let plain = out.get(job.plain.clone()).ok_or(DropReason::FrameViolation)?;
+    let plain = out.get(job.plain()).ok_or(DropReason::FrameViolation)?;
     let (payload_len, next_header) = take_trailer(plain, sa.check_padding)?;
     if next_header == esp::NEXT_HEADER_DUMMY {
         return Err(DropReason::Dummy);
     }
-    let layers = match sa.mode {
+    let brief = match sa.mode {
         Mode::Tunnel => finish_tunnel(sa, job, payload_len, next_header, out)?,
         Mode::Transport => finish_transport(job, payload_len, next_header, out)?,
     };
-    Ok(Inner { len: layers.l3_end(), layers, moved: job.moved })
+    Ok(Inner { brief, moved: job.moved })
 }
 
 /// All stages for one packet; `selectors` in the direction of received packets.
@@ -287,7 +345,6 @@ pub fn resync<A: Aead, S: AsRef<[u64]> + AsMut<[u64]>>(
     let mut job = prepare(sa, outer, packet, now_ms).ok()?;
     for candidate in sa.replay.resync_candidates(outer.seq_low, resync::ATTEMPTS) {
         job.candidate = candidate;
-        job.aad = Aad::new(sa.spi, candidate.sequence(), true);
         if let Ok(proof) = open(sa.cipher(), &job, packet, out) {
             return Some((job, proof));
         }
@@ -314,12 +371,7 @@ fn check_outer<A, S>(sa: &InboundSa<A, S>, outer: &Outer) -> Result<bool, DropRe
     if outer.addresses == sa.addresses && !ports_moved {
         return Ok(false);
     }
-    let ours = match (&sa.addresses, &outer.addresses) {
-        (Addresses::V4 { destination: a, .. }, Addresses::V4 { destination: b, .. }) => a == b,
-        (Addresses::V6 { destination: a, .. }, Addresses::V6 { destination: b, .. }) => a == b,
-        (Addresses::V4 { .. }, Addresses::V6 { .. })
-        | (Addresses::V6 { .. }, Addresses::V4 { .. }) => false,
-    };
+    let ours = sa.addresses.same_destination(&outer.addresses);
     match sa.peer_address {
         PeerAddress::AnyAuthenticated if ours => Ok(true),
         PeerAddress::Exact if outer.addresses == sa.addresses && sa.tolerates_ports(outer) => {
@@ -337,26 +389,41 @@ impl<A, S> InboundSa<A, S> {
     }
 }
 
+/// Whether `pad`, which stands before the last two octets of `plain`, is 1, 2, 3….
+#[inline(always)]
+fn is_padding(plain: &[u8], pad: &[u8]) -> bool {
+    // What alignment asks for is up to three octets, compared as one number.
+    if let (0..=3, Some(end)) = (pad.len(), plain.last_chunk::<8>()) {
+        let bits = (pad.len() as u32).wrapping_mul(8);
+        let mask = 1_u64.wrapping_shl(bits).wrapping_sub(1);
+        let end = u64::from_le_bytes(*end).wrapping_shr(48_u32.wrapping_sub(bits));
+        return (end ^ 0x03_0201) & mask == 0;
+    }
+    pad.iter().zip(1..=u8::MAX).all(|(byte, expected)| *byte == expected)
+}
+
 /// Payload length and next header, after the padding was checked (RFC 4303 section 2.4).
+#[inline(always)]
 fn take_trailer(plain: &[u8], check_padding: bool) -> Result<(usize, u8), DropReason> {
     let (rest, [pad_len, next_header]) =
         plain.split_last_chunk::<2>().ok_or(DropReason::BadPadding)?;
     let payload_len =
         rest.len().checked_sub(usize::from(*pad_len)).ok_or(DropReason::BadPadding)?;
     let pad = rest.get(payload_len..).ok_or(DropReason::BadPadding)?;
-    if check_padding && !pad.iter().zip(1..=u8::MAX).all(|(byte, expected)| *byte == expected) {
+    if check_padding && !is_padding(plain, pad) {
         return Err(DropReason::BadPadding);
     }
     Ok((payload_len, *next_header))
 }
 
+#[inline(always)]
 fn finish_tunnel<A, S>(
     sa: &mut InboundSa<A, S>,
     job: &OpenJob,
     payload_len: usize,
     next_header: u8,
     out: &mut [u8],
-) -> Result<Layers, DropReason> {
+) -> Result<Brief, DropReason> {
     let version = match next_header {
         esp::NEXT_HEADER_IPV4 => 4,
         esp::NEXT_HEADER_IPV6 => 6,
@@ -369,9 +436,8 @@ fn finish_tunnel<A, S>(
         Some(_) => {}
     }
     // What the inner length leaves over is traffic flow confidentiality padding.
-    let mut layers =
-        layers::parse_packet(packet, payload_len).map_err(|_shape| DropReason::InnerLength)?;
-    let inner_class = layers.ip.traffic_class;
+    let mut brief = Brief::of_packet(packet).map_err(|_shape| DropReason::InnerLength)?;
+    let inner_class = brief.traffic_class;
     let inner_ecn = match sa.ecn {
         ecn::EcnDecap::Combine => {
             let egress = ecn::decapsulate(inner_class, job.traffic_class)?;
@@ -386,14 +452,14 @@ fn finish_tunnel<A, S>(
     };
     let class = dscp | inner_ecn;
     if class != inner_class {
-        layers.ip.traffic_class = class;
+        brief.traffic_class = class;
         if version == 4 {
             ipv4::Header::new_checked_mut(packet)?.set_traffic_class(class);
         } else {
             ipv6::Header::new_checked_mut(packet)?.set_traffic_class(class);
         }
     }
-    Ok(layers)
+    Ok(brief)
 }
 
 fn finish_transport(
@@ -401,13 +467,13 @@ fn finish_transport(
     payload_len: usize,
     next_header: u8,
     out: &mut [u8],
-) -> Result<Layers, DropReason> {
-    let header_len = job.plain.start;
+) -> Result<Brief, DropReason> {
+    let header_len = job.plain_from as usize;
     let total_len = header_len.saturating_add(payload_len);
     let packet = out.get_mut(..total_len).ok_or(DropReason::FrameViolation)?;
     let next_field = last_next_field(packet, header_len).ok_or(DropReason::InnerLength)?;
     rewrite_header(packet, header_len, next_field, next_header).ok_or(DropReason::InnerLength)?;
-    layers::parse_packet(packet, total_len).map_err(|_shape| DropReason::InnerLength)
+    Brief::of_packet(packet).map_err(|_shape| DropReason::InnerLength)
 }
 
 /// The field that named ESP or UDP: that of the header which ends at `header_len`.

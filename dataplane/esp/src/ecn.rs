@@ -97,6 +97,25 @@ pub const fn encapsulate(ecn: EcnEncap, dscp: DscpEncap, inner: u8) -> u8 {
     dscp | ecn
 }
 
+/// [`encapsulate`] for one SA: which bits of the inner class stay, and which are set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClassEncap {
+    keep: u8,
+    set: u8,
+}
+
+impl ClassEncap {
+    pub(crate) const fn new(ecn: EcnEncap, dscp: DscpEncap) -> Self {
+        let set = encapsulate(ecn, dscp, 0);
+        Self { keep: encapsulate(ecn, dscp, 0xff) ^ set, set }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn apply(self, inner: u8) -> u8 {
+        inner & self.keep | self.set
+    }
+}
+
 /// Combines inner and outer ECN at the tunnel's end (RFC 6040 section 4.2, figure 4).
 ///
 /// # Errors
@@ -161,6 +180,12 @@ mod tests {
             assert_eq!(encapsulate(EcnEncap::Compatibility, DscpEncap::Copy, class), class & !3);
             let fixed = encapsulate(EcnEncap::Normal, DscpEncap::Fixed(46), class);
             assert_eq!((fixed >> 2, fixed & 3), (46, class & 3));
+            for ecn in [EcnEncap::Normal, EcnEncap::Compatibility] {
+                for dscp in [DscpEncap::Copy, DscpEncap::Fixed(46), DscpEncap::Fixed(0)] {
+                    let expected = encapsulate(ecn, dscp, class);
+                    assert_eq!(ClassEncap::new(ecn, dscp).apply(class), expected);
+                }
+            }
         }
     }
 }

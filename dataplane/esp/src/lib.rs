@@ -34,6 +34,7 @@ pub mod ecn;
 pub mod encap;
 pub mod lifetime;
 pub mod outer;
+mod outer_template;
 pub mod proof;
 pub mod replay;
 pub mod resync;

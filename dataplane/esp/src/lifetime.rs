@@ -37,18 +37,55 @@ impl Default for Limit {
 }
 
 /// The use of one SA against its limits.
+///
+/// What a packet touches comes first: two counts, and how far both and the clock may go before
+/// any limit has to be looked at.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Lifetime {
+    bytes: u64,
+    packets: u64,
+    quiet: Quiet,
     soft: Limit,
     hard: Limit,
     installed_ms: u64,
-    bytes: u64,
-    packets: u64,
     soft_reported: bool,
     hard_reported: bool,
 }
 
+/// Below all of these no limit is reached that has not been reported.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Quiet {
+    bytes: u64,
+    packets: u64,
+    until_ms: u64,
+}
+
+impl Quiet {
+    const NEVER: Self = Self { bytes: 0, packets: 0, until_ms: 0 };
+
+    const fn below(limit: &Limit, installed_ms: u64) -> Self {
+        let until_ms = installed_ms.saturating_add(limit.time_ms);
+        Self { bytes: limit.bytes, packets: limit.packets, until_ms }
+    }
+
+    const fn and(self, other: Self) -> Self {
+        const fn lower(a: u64, b: u64) -> u64 {
+            if a < b { a } else { b }
+        }
+        Self {
+            bytes: lower(self.bytes, other.bytes),
+            packets: lower(self.packets, other.packets),
+            until_ms: lower(self.until_ms, other.until_ms),
+        }
+    }
+}
+
 impl Lifetime {
+    /// Octets from the front that a packet touches.
+    pub(crate) const HOT_LEN: usize = core::mem::offset_of!(Self, soft);
+
     /// Unused, installed at `installed_ms`.
     #[must_use]
     pub const fn new(soft: Limit, hard: Limit, installed_ms: u64) -> Self {
@@ -65,7 +102,25 @@ impl Lifetime {
         packets: u64,
     ) -> Self {
         let (soft_reported, hard_reported) = (false, false);
-        Self { soft, hard, installed_ms, bytes, packets, soft_reported, hard_reported }
+        let quiet = Quiet::below(&hard, installed_ms).and(Quiet::below(&soft, installed_ms));
+        Self { bytes, packets, quiet, soft, hard, installed_ms, soft_reported, hard_reported }
+    }
+
+    /// After a report, or with other limits.
+    fn look_ahead(&mut self) {
+        let hard = Quiet::below(&self.hard, self.installed_ms);
+        self.quiet = match (self.hard_reported, self.soft_reported) {
+            (true, _) => Quiet::NEVER,
+            (false, true) => hard,
+            (false, false) => hard.and(Quiet::below(&self.soft, self.installed_ms)),
+        };
+    }
+
+    #[inline(always)]
+    const fn is_quiet(&self, now_ms: u64) -> bool {
+        self.bytes < self.quiet.bytes
+            && self.packets < self.quiet.packets
+            && now_ms < self.quiet.until_ms
     }
 
     /// Whether one more packet may pass.
@@ -74,11 +129,14 @@ impl Lifetime {
     /// [`DropReason::SaExpired`] once a hard limit has been reached.
     #[inline]
     pub fn check(&self, now_ms: u64) -> Result<(), DropReason> {
-        if self.reached(&self.hard, now_ms) { Err(DropReason::SaExpired) } else { Ok(()) }
+        if self.is_quiet(now_ms) || !self.reached(&self.hard, now_ms) {
+            return Ok(());
+        }
+        Err(DropReason::SaExpired)
     }
 
     /// Counts one packet of `bytes` and says what that reached, each event once.
-    #[inline]
+    #[inline(always)]
     pub fn account(&mut self, bytes: usize, now_ms: u64) -> Option<Expiry> {
         self.bytes = self.bytes.saturating_add(bytes as u64);
         self.packets = self.packets.saturating_add(1);
@@ -86,18 +144,25 @@ impl Lifetime {
     }
 
     /// What has been reached by now, without a packet: for the housekeeping slot.
-    #[inline]
+    #[inline(always)]
     pub fn poll(&mut self, now_ms: u64) -> Option<Expiry> {
-        if !self.hard_reported && self.reached(&self.hard, now_ms) {
+        if self.is_quiet(now_ms) { None } else { self.report(now_ms) }
+    }
+
+    #[cold]
+    fn report(&mut self, now_ms: u64) -> Option<Expiry> {
+        let event = if !self.hard_reported && self.reached(&self.hard, now_ms) {
             self.hard_reported = true;
             self.soft_reported = true;
-            return Some(Expiry::Hard);
-        }
-        if !self.soft_reported && self.reached(&self.soft, now_ms) {
+            Some(Expiry::Hard)
+        } else if !self.soft_reported && self.reached(&self.soft, now_ms) {
             self.soft_reported = true;
-            return Some(Expiry::Soft);
-        }
-        None
+            Some(Expiry::Soft)
+        } else {
+            None
+        };
+        self.look_ahead();
+        event
     }
 
     /// Takes over what was counted since when, under limits of its own. What was reported stays
@@ -108,12 +173,17 @@ impl Lifetime {
             self.soft_reported = old.soft_reported;
             self.hard_reported = old.hard_reported;
         }
+        self.look_ahead();
     }
 
     /// A limit outside this type was reached softly (sequence numbers); true the first time.
     #[inline]
     pub(crate) fn reach_soft(&mut self) -> bool {
-        !core::mem::replace(&mut self.soft_reported, true)
+        let first = !core::mem::replace(&mut self.soft_reported, true);
+        if first {
+            self.look_ahead();
+        }
+        first
     }
 
     /// Bytes counted so far.
@@ -128,7 +198,7 @@ impl Lifetime {
         self.packets
     }
 
-    #[inline(always)]
+    #[inline]
     fn reached(&self, limit: &Limit, now_ms: u64) -> bool {
         let age_ms = now_ms.saturating_sub(self.installed_ms);
         (limit.bytes != u64::MAX && self.bytes >= limit.bytes)

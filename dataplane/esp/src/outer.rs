@@ -5,10 +5,14 @@
 //! packet, with a SPI that may exist. Lengths come from the IP header: what Ethernet padded
 //! behind it is not seen.
 
-use xswan_wire::layers::{self, Addresses, ESP, Layers, UDP};
+use core::net::IpAddr;
+
+use xswan_wire::brief::Brief;
+use xswan_wire::layers::{Addresses, ESP, UDP};
 use xswan_wire::{Bytes, DropReason, esp, ipv4, udp};
 
 use crate::aead::{IV_LEN, TAG_LEN};
+use crate::sa::Source;
 
 /// Length in bytes of SPI, sequence number, IV, pad length, next header and ICV, with the
 /// two bytes of padding that alignment then asks for: nothing shorter can be ESP.
@@ -24,13 +28,13 @@ pub struct Outer {
     /// DSCP and ECN.
     pub traffic_class: u8,
     /// Where the IP header starts.
-    pub ip_offset: usize,
+    pub ip_offset: u16,
     /// Where ESP starts.
-    pub esp_offset: usize,
+    pub esp_offset: u16,
     /// Where the IP packet ends.
-    pub end: usize,
+    pub end: u32,
     /// Length in bytes of the IP header with options or extensions.
-    pub ip_header_len: usize,
+    pub ip_header_len: u16,
     /// SPI, not below 256.
     pub spi: u32,
     /// Low half of the sequence number.
@@ -41,36 +45,34 @@ impl Outer {
     /// Reads the outer headers of a bare IP packet, which may be followed by padding.
     ///
     /// # Errors
-    /// Those of [`layers::parse_packet`] and [`Outer::from_layers`].
+    /// Those of [`Brief::of_packet`] and [`Outer::from_brief`].
     pub fn parse(packet: &[u8]) -> Result<Self, DropReason> {
-        Self::from_layers(&layers::parse_packet(packet, packet.len())?, packet)
+        Self::from_brief(&Brief::of_packet(packet)?, packet)
     }
 
-    /// Reads what follows the IP header of `frame`, whose layers are known.
+    /// Reads what follows the IP header of `frame`, whose shape is known.
     ///
     /// # Errors
     /// [`DropReason::Fragment`], [`DropReason::BadIpChecksum`], [`DropReason::Runt`],
     /// [`DropReason::ReservedSpi`]; in UDP [`DropReason::BadUdpLength`],
     /// [`DropReason::BadUdpChecksum`], [`DropReason::Keepalive`]; and
     /// [`DropReason::NotLocal`] for what is no ESP at all.
-    #[inline]
-    pub fn from_layers(layers: &Layers, frame: &[u8]) -> Result<Self, DropReason> {
-        let ip = &layers.ip;
-        if ip.is_fragment {
+    #[inline(always)]
+    pub fn from_brief(brief: &Brief, frame: &[u8]) -> Result<Self, DropReason> {
+        if brief.is_fragment() {
             return Err(DropReason::Fragment);
         }
-        let (ip_offset, end) = (usize::from(layers.l3_offset), layers.l3_end());
-        let packet = frame.get(ip_offset..end).ok_or(DropReason::BadIpLength)?;
-        if ip.is_v4() && !ipv4::checksum_is_right(packet) {
+        let packet = brief.packet(frame);
+        if brief.is_v4() && !ipv4::checksum_is_right(packet) {
             return Err(DropReason::BadIpChecksum);
         }
-        let l4_offset = usize::from(layers.l4_offset);
-        let payload = frame.get(l4_offset..end).ok_or(DropReason::Runt)?;
-        let (ports, esp_bytes, esp_offset) = match ip.protocol {
-            ESP => (None, payload, l4_offset),
+        let addresses = brief.addresses(frame).ok_or(DropReason::BadIpLength)?;
+        let payload = packet.get(brief.header_len()..).ok_or(DropReason::Runt)?;
+        let (ports, esp_bytes, esp_offset) = match brief.protocol {
+            ESP => (None, payload, brief.l4_offset),
             UDP => {
-                let (ports, inside) = udp_encapsulated(&ip.addresses, payload)?;
-                (Some(ports), inside, l4_offset.saturating_add(udp::HEADER_LEN))
+                let (ports, inside) = udp_encapsulated(&addresses, payload)?;
+                (Some(ports), inside, brief.l4_offset.wrapping_add(udp::HEADER_LEN as u16))
             }
             _ => return Err(DropReason::NotLocal),
         };
@@ -83,16 +85,28 @@ impl Outer {
             return Err(DropReason::ReservedSpi);
         }
         Ok(Self {
-            addresses: ip.addresses,
+            addresses,
             ports,
-            traffic_class: ip.traffic_class,
-            ip_offset,
+            traffic_class: brief.traffic_class,
+            ip_offset: brief.l3_offset,
             esp_offset,
-            end,
-            ip_header_len: usize::from(ip.header_len),
+            end: brief.l3_end() as u32,
+            ip_header_len: brief.header_len() as u16,
             spi: header.spi,
             seq_low: header.sequence,
         })
+    }
+}
+
+impl Outer {
+    /// Where it came from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        let address = match self.addresses {
+            Addresses::V4 { source, .. } => IpAddr::from(source),
+            Addresses::V6 { source, .. } => IpAddr::from(source),
+        };
+        Source { address, port: self.ports.map(|(port, _)| port) }
     }
 }
 

@@ -10,9 +10,9 @@ use xswan_wire::layers::Addresses;
 use xswan_wire::{DropReason, esp, ipv4, ipv6, udp};
 
 use crate::aead::{Aead, Shape};
-use crate::ecn::{DfEncap, DscpDecap, DscpEncap, EcnAnomaly, EcnDecap, EcnEncap};
+use crate::ecn::{ClassEncap, DfEncap, DscpDecap, DscpEncap, EcnAnomaly, EcnDecap};
 use crate::lifetime::{Expiry, Lifetime};
-use crate::outer::Outer;
+use crate::outer_template::OuterTemplate;
 use crate::replay::ReplayWindow;
 use crate::resync::Resync;
 use crate::sequence::{LeaseStore, SequenceSpace};
@@ -76,25 +76,32 @@ impl Counters {
 }
 
 /// The sending half: `A` the cipher with its key, `L` where sequence leases go.
+///
+/// What a packet touches comes first, in as few cache lines as it takes; what is asked once in a
+/// while follows.
+#[repr(C)]
 pub struct OutboundSa<A, L> {
-    pub(crate) sequence: SequenceSpace<L>,
-    pub(crate) lifetime: Lifetime,
-    pub(crate) expiry: Option<Expiry>,
+    cipher: A,
+    pub(crate) template: OuterTemplate,
+    pub(crate) iv_base: u64,
     pub(crate) spi: u32,
     pub(crate) salt: [u8; 4],
-    pub(crate) mode: Mode,
-    pub(crate) addresses: Addresses,
-    pub(crate) encap: Option<UdpPorts>,
-    pub(crate) udp_checksum: bool,
-    pub(crate) dscp: DscpEncap,
-    pub(crate) ecn: EcnEncap,
-    pub(crate) df: DfEncap,
-    pub(crate) ttl: u8,
-    pub(crate) flow_label: u32,
-    pub(crate) tfc: Tfc,
-    pub(crate) iv_base: u64,
     pub(crate) shape: Shape,
-    cipher: A,
+    pub(crate) class: ClassEncap,
+    pub(crate) df: DfEncap,
+    /// Tunnel mode, an AEAD, no TFC padding.
+    pub(crate) is_plain: bool,
+    pub(crate) expiry: Option<Expiry>,
+    pub(crate) udp_checksum: bool,
+    pub(crate) encap: Option<UdpPorts>,
+    pub(crate) sequence: SequenceSpace<L>,
+    /// Its own front is the last that a packet touches.
+    pub(crate) lifetime: Lifetime,
+    pub(crate) addresses: Addresses,
+    pub(crate) tfc: Tfc,
+    flow_label: u32,
+    pub(crate) mode: Mode,
+    ttl: u8,
 }
 
 impl<A: Aead, L: LeaseStore> OutboundSa<A, L> {
@@ -130,14 +137,22 @@ impl<A: Aead, L: LeaseStore> OutboundSa<A, L> {
             addresses: config.addresses,
             encap: config.encap,
             udp_checksum: config.udp_checksum,
-            dscp: config.dscp,
-            ecn: config.ecn,
+            class: ClassEncap::new(config.ecn, config.dscp),
             df: config.df,
+            template: OuterTemplate::new(
+                &config.addresses,
+                config.encap,
+                config.ttl,
+                config.flow_label,
+            ),
             ttl: config.ttl,
             flow_label: config.flow_label,
             tfc: config.tfc,
             iv_base: config.iv_base,
             shape: cipher.shape(),
+            is_plain: config.mode == Mode::Tunnel
+                && config.tfc == Tfc::Off
+                && cipher.shape() == Shape::AEAD,
             cipher,
         })
     }
@@ -189,7 +204,7 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
     /// The last expiry reached and not taken yet; each is reported once.
     #[inline(always)]
     pub const fn take_expiry(&mut self) -> Option<Expiry> {
-        self.expiry.take()
+        if self.expiry.is_none() { None } else { self.expiry.take() }
     }
 
     /// Goes on where `old`, the same SA under other parameters, stops: its sequence numbers and
@@ -215,6 +230,7 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
     ) -> Result<(), ConfigError> {
         check_common(self.spi, encap)?;
         (self.addresses, self.encap) = (addresses, encap);
+        self.template = OuterTemplate::new(&addresses, encap, self.ttl, self.flow_label);
         Ok(())
     }
 
@@ -241,27 +257,31 @@ impl<A, L: LeaseStore> OutboundSa<A, L> {
 }
 
 /// The receiving half: `A` the cipher with its key, `S` where the replay window's words are.
+///
+/// Ordered as [`OutboundSa`] is.
+#[repr(C)]
 pub struct InboundSa<A, S> {
+    cipher: A,
     pub(crate) replay: ReplayWindow<S>,
-    pub(crate) lifetime: Lifetime,
-    pub(crate) expiry: Option<Expiry>,
-    /// What has been counted; drops by the caller through [`Counters::note`].
-    pub counters: Counters,
-    pub(crate) resync: Resync,
-    pub(crate) last_seen_ms: u64,
-    roaming: Roaming,
-    pub(crate) spi: u32,
-    pub(crate) salt: [u8; 4],
-    pub(crate) mode: Mode,
     pub(crate) addresses: Addresses,
     pub(crate) encap: Option<UdpPorts>,
+    pub(crate) spi: u32,
+    pub(crate) salt: [u8; 4],
+    pub(crate) shape: Shape,
+    pub(crate) mode: Mode,
     pub(crate) peer_address: PeerAddress,
     pub(crate) encap_policy: EncapPolicy,
     pub(crate) check_padding: bool,
     pub(crate) dscp: DscpDecap,
     pub(crate) ecn: EcnDecap,
-    pub(crate) shape: Shape,
-    cipher: A,
+    pub(crate) expiry: Option<Expiry>,
+    pub(crate) resync: Resync,
+    pub(crate) last_seen_ms: u64,
+    /// Its own front is the last that a packet touches.
+    pub(crate) lifetime: Lifetime,
+    /// What has been counted; drops by the caller through [`Counters::note`].
+    pub counters: Counters,
+    roaming: Roaming,
 }
 
 impl<A: Aead, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
@@ -348,19 +368,18 @@ impl<A, S: AsRef<[u64]> + AsMut<[u64]>> InboundSa<A, S> {
         self.last_seen_ms = last_seen_ms;
     }
 
-    /// Where an accepted packet came from, if that is elsewhere than the SA says
-    /// ([`crate::decap::Checked::moved`]) and elsewhere than was reported last; another source
+    /// Where an accepted packet came from that has [`crate::decap::Checked::moved`], if that is
+    /// elsewhere than was reported last; another source
     /// not more often than once in [`MOVED_INTERVAL_MS`], for a peer whose packets take two ways,
     /// the same one again after [`MOVED_AGAIN_MS`].
-    #[inline(always)]
-    pub fn note_source(&mut self, moved: bool, outer: &Outer, now_ms: u64) -> Option<Source> {
-        if moved { self.roaming.note(outer, now_ms) } else { None }
+    pub fn note_source(&mut self, source: Source, now_ms: u64) -> Option<Source> {
+        self.roaming.note(source, now_ms)
     }
 
     /// The last expiry reached and not taken yet; each is reported once.
     #[inline(always)]
     pub const fn take_expiry(&mut self) -> Option<Expiry> {
-        self.expiry.take()
+        if self.expiry.is_none() { None } else { self.expiry.take() }
     }
 
     /// Goes on where `old`, the same SA under other parameters, stops: its replay window and
@@ -415,13 +434,7 @@ struct Roaming {
 }
 
 impl Roaming {
-    #[cold]
-    fn note(&mut self, outer: &Outer, now_ms: u64) -> Option<Source> {
-        let address = match outer.addresses {
-            Addresses::V4 { source, .. } => IpAddr::from(source),
-            Addresses::V6 { source, .. } => IpAddr::from(source),
-        };
-        let source = Source { address, port: outer.ports.map(|(port, _)| port) };
+    fn note(&mut self, source: Source, now_ms: u64) -> Option<Source> {
         let is_new = match self.source {
             Some(last) => {
                 let wait_ms = if last == source { MOVED_AGAIN_MS } else { MOVED_INTERVAL_MS };
@@ -466,7 +479,16 @@ impl<A, S> fmt::Debug for InboundSa<A, S> {
     }
 }
 
-// Without cipher and store: what a worker touches stays within five cache lines.
-const _: () = assert!(size_of::<OutboundSa<(), ()>>() <= 320);
-const _: () = assert!(size_of::<InboundSa<(), [u64; 0]>>() <= 320);
+// Beside a cipher of five words, what a packet touches stays within four cache lines, and two words
+// are left for the caller's own.
+const CIPHER: usize = 40;
+const HOT: usize = 256 - 16;
+const _: () = {
+    let lifetime = core::mem::offset_of!(OutboundSa<[u64; CIPHER / 8], [u64; 2]>, lifetime);
+    assert!(lifetime + Lifetime::HOT_LEN <= HOT);
+    let lifetime = core::mem::offset_of!(InboundSa<[u64; CIPHER / 8], [u64; 3]>, lifetime);
+    assert!(lifetime + Lifetime::HOT_LEN <= HOT);
+    assert!(size_of::<OutboundSa<(), ()>>() <= 320);
+    assert!(size_of::<InboundSa<(), [u64; 0]>>() <= 320);
+};
 const _: () = assert!(size_of::<Counters>() == 56);

@@ -3,6 +3,7 @@
 //! The policy applies them before `encap`; the same SA's selectors, reversed, are
 //! applied to what `decap` found inside (RFC 4301 section 5.2 step 4).
 
+use xswan_wire::brief::Brief;
 use xswan_wire::layers::{self, Addresses, ICMP, ICMPV6, IpLayer, SCTP, TCP, UDP, UDP_LITE};
 use xswan_wire::{Bytes, DropReason};
 
@@ -102,6 +103,24 @@ impl PortRange {
     }
 }
 
+/// That selectors were asked whether an SA may carry a flow, and one of them said yes.
+///
+/// Only [`crate::decap::Inner::check`] makes one. It may be kept with the flow and the selectors
+/// that it was said of, for the flow's next packet ([`crate::decap::Inner::known`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Entitled(());
+
+impl Entitled {
+    /// Asks the selectors.
+    #[inline]
+    pub(crate) fn ask<'a>(
+        selectors: impl IntoIterator<Item = &'a Selector>,
+        flow: &Flow,
+    ) -> Option<Self> {
+        selectors.into_iter().any(|selector| selector.matches(flow)).then_some(Self(()))
+    }
+}
+
 /// The five-tuple of a packet, as far as it can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -145,21 +164,43 @@ impl Flow {
         Ok(Self::of(&layers.ip, packet.get(..layers.l3_end()).unwrap_or(packet)))
     }
 
+    /// The five-tuple of a packet in a frame whose shape is known; `None` if it is another frame's.
+    #[inline]
+    #[must_use]
+    pub fn of_frame(brief: &Brief, frame: &[u8]) -> Option<Self> {
+        let (protocol, is_fragment) = (brief.protocol, brief.is_fragment());
+        let ports = ports(protocol, is_fragment, brief.header_len(), brief.packet(frame));
+        Some(Self { addresses: brief.addresses(frame)?, protocol, ports, is_fragment })
+    }
+
     /// The five-tuple where the layers are known; `packet` starts at the IP header and ends
     /// with the IP packet.
     #[inline]
     #[must_use]
     pub fn of(ip: &IpLayer, packet: &[u8]) -> Self {
-        let offset = usize::from(ip.header_len);
-        let ports = if ip.is_fragment { None } else { ports(ip.protocol, offset, packet) };
+        let ports = ports(ip.protocol, ip.is_fragment, usize::from(ip.header_len), packet);
         Self { addresses: ip.addresses, protocol: ip.protocol, ports, is_fragment: ip.is_fragment }
     }
 }
 
-#[inline]
-fn ports(protocol: u8, offset: usize, packet: &[u8]) -> Option<(u16, u16)> {
+/// Ports of a [`Flow`] whose upper protocol starts at `offset` of `packet`.
+#[inline(always)]
+#[must_use]
+pub fn ports(protocol: u8, is_fragment: bool, offset: usize, packet: &[u8]) -> Option<(u16, u16)> {
+    if is_fragment {
+        return None;
+    }
+    // Nearly all there is, before the others.
+    if protocol == UDP || protocol == TCP {
+        let [s0, s1, d0, d1] = packet.read(offset)?;
+        return Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])));
+    }
+    other_ports(protocol, offset, packet)
+}
+
+fn other_ports(protocol: u8, offset: usize, packet: &[u8]) -> Option<(u16, u16)> {
     match protocol {
-        TCP | UDP | UDP_LITE | SCTP | DCCP => {
+        UDP_LITE | SCTP | DCCP => {
             let [s0, s1, d0, d1] = packet.read(offset)?;
             Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])))
         }

@@ -33,11 +33,12 @@ impl LeaseStore for Unleased {
 
 /// The sequence numbers of one outbound SA.
 #[derive(Debug)]
+#[repr(C)]
 pub struct SequenceSpace<L> {
     last: u64,
     leased: u64,
-    limit: u64,
     soft: u64,
+    limit: u64,
     store: L,
 }
 
@@ -60,14 +61,22 @@ impl<L: LeaseStore> SequenceSpace<L> {
     /// [`DropReason::SequenceExhausted`]: the counter never cycles (RFC 4303 section 3.3.3).
     #[inline]
     pub fn take(&mut self) -> Result<u64, DropReason> {
+        // No lease reaches past the limit, so below the lease there is nothing else to ask.
+        if self.last >= self.leased {
+            self.renew()?;
+        }
+        self.last = self.last.saturating_add(1);
+        Ok(self.last)
+    }
+
+    /// Publishes a lease over the next number, if there is one.
+    #[cold]
+    fn renew(&mut self) -> Result<(), DropReason> {
         let next = self.last.checked_add(1).filter(|&next| next <= self.limit);
         let next = next.ok_or(DropReason::SequenceExhausted)?;
-        if next > self.leased {
-            self.leased = next.saturating_add(LEASE_STEP).min(self.limit);
-            self.store.publish(self.leased);
-        }
-        self.last = next;
-        Ok(next)
+        self.leased = next.saturating_add(LEASE_STEP).min(self.limit);
+        self.store.publish(self.leased);
+        Ok(())
     }
 
     /// The last number given out, or the lease that was resumed.

@@ -6,14 +6,16 @@ use xswan_esp::aead::Aead;
 use xswan_esp::lifetime::Expiry;
 use xswan_esp::sa::{InboundSa, OutboundSa};
 use xswan_esp::sequence::LeaseStore;
-use xswan_wire::layers::{self, Layers};
-use xswan_wire::{DropReason, esp, udp};
+use xswan_wire::brief::Brief;
+use xswan_wire::layers::{self, Addresses};
+use xswan_wire::{Bytes, DropReason, esp, udp};
 
+use crate::flow_cache::{Editions, FlowCache};
 use crate::forward::Fib;
 use crate::held::Held;
-use crate::inbound::InboundWork;
+use crate::inbound::{EspWork, OpenedWork};
 use crate::limit::RateLimit;
-use crate::outbound::OutboundWork;
+use crate::outbound::ClearWork;
 use crate::sink::{Event, Sink};
 use crate::spd::Spd;
 use crate::table::{Slots, SpiReader, StaticSpis};
@@ -36,26 +38,51 @@ pub struct Env<'a> {
     pub now_ms: u64,
 }
 
+impl Env<'_> {
+    #[inline(always)]
+    pub(crate) fn editions(&self) -> Editions {
+        Editions { fib: self.fib.edition(), spd: self.spd.edition() }
+    }
+}
+
 /// An inbound SA with what the pipeline knows of it.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Inbound<A, S> {
-    /// The SA.
-    pub sa: InboundSa<A, S>,
     /// The child configuration whose selectors it may carry.
     pub child: u32,
+    /// The SA.
+    pub sa: InboundSa<A, S>,
 }
 
 /// An outbound SA with what the pipeline knows of it.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Outbound<A, L> {
-    /// The SA.
-    pub sa: OutboundSa<A, L>,
+    /// The way to the peer.
+    pub hop: CachedHop,
     /// The child configuration it belongs to.
     pub child: u32,
     /// Path MTU in bytes that was learned or configured; [`u16::MAX`] for none.
     pub path_mtu: u16,
-    /// When it was learned, to be forgotten later; `None` if it is configured.
+    /// The SA.
+    pub sa: OutboundSa<A, L>,
+    /// When the path MTU was learned, to be forgotten later; `None` if it is configured.
     pub learned_ms: Option<u64>,
+}
+
+/// Where the forwarding tables lead an SA's packets, looked up once for each edition of them.
+#[derive(Clone, Copy, Debug)]
+pub struct CachedHop {
+    pub(crate) edition: u32,
+    pub(crate) position: u32,
+}
+
+impl Default for CachedHop {
+    /// Not looked up: of an edition that no table gets to.
+    fn default() -> Self {
+        Self { edition: u32::MAX, position: 0 }
+    }
 }
 
 /// What an engine is made for.
@@ -111,8 +138,15 @@ pub struct Engine<A, S, L, F> {
     pub(crate) acquire_limit: AcquireLimit,
     /// Packets that wait for an SA.
     pub(crate) held: Held,
-    pub(crate) inbound_work: Vec<InboundWork<F>>,
-    pub(crate) outbound_work: Vec<OutboundWork<F>>,
+    /// The SPI that was read last, and its slot; only within a burst.
+    pub(crate) last_spi: Option<(u32, u32)>,
+    /// A destination that is an address of ours, by an edition of the forwarding tables.
+    last_local: (u32, Addresses),
+    /// What the tables said of flows.
+    pub(crate) flows: FlowCache,
+    pub(crate) clear_work: Vec<ClearWork<F>>,
+    pub(crate) esp_work: Vec<EspWork<F>>,
+    pub(crate) opened_work: Vec<OpenedWork<F>>,
     /// For ICMP errors while they are made.
     pub(crate) scratch: Vec<u8>,
     /// For fragments before they are sealed.
@@ -143,8 +177,12 @@ where
             icmp_limit: RateLimit::new(config.icmp_per_second),
             acquire_limit: AcquireLimit::new(),
             held: Held::new(),
-            inbound_work: Vec::with_capacity(MAX_BURST),
-            outbound_work: Vec::with_capacity(MAX_BURST),
+            last_spi: None,
+            last_local: (0, Addresses::V4 { source: [0; 4], destination: [0; 4] }),
+            flows: FlowCache::new(config.slots, flow_secret(&config.spis)),
+            clear_work: Vec::with_capacity(MAX_BURST),
+            esp_work: Vec::with_capacity(MAX_BURST),
+            opened_work: Vec::with_capacity(MAX_BURST),
             scratch: alloc::vec![0; 2048],
             pieces: alloc::vec![0; 65_536],
             config,
@@ -162,16 +200,31 @@ where
         sink: &mut K,
         burst: impl Iterator<Item = (u16, F)>,
     ) {
+        self.last_spi = None;
         for (port, frame) in burst {
-            if self.inbound_work.len().max(self.outbound_work.len()) >= MAX_BURST {
-                self.open_all(env, sink);
-                self.seal_all(env, sink);
-            }
+            self.make_room(env, sink);
             self.totals.received = self.totals.received.wrapping_add(1);
             self.sort(env, sink, port, frame);
         }
-        self.open_all(env, sink);
-        self.seal_all(env, sink);
+        self.run(env, sink);
+    }
+
+    /// Before [`Engine::sort`]: a burst that is full is done first.
+    #[inline(always)]
+    pub(crate) fn make_room<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+        if self.esp_work.len().max(self.clear_work.len()) >= MAX_BURST {
+            self.run(env, sink);
+        }
+    }
+
+    /// Everything that was sorted, stage by stage.
+    pub(crate) fn run<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+        if !self.esp_work.is_empty() {
+            self.open_all(env, sink);
+        }
+        if !self.clear_work.is_empty() {
+            self.plan_all(env, sink);
+        }
     }
 
     /// Parses a frame and puts it into the list of those that are opened or of those that are sealed.
@@ -187,13 +240,13 @@ where
             return self.drop(sink, frame, DropReason::MultiBuffer);
         }
         let bytes = K::bytes(&frame);
-        let layers = match layers::parse(bytes, bytes.len()) {
-            Ok(layers) => layers,
+        let brief = match Brief::of_frame(bytes) {
+            Ok(brief) => brief,
             Err(reason) => return self.drop(sink, frame, reason),
         };
-        match self.kind(env, port, &layers, bytes) {
-            Kind::Esp => self.check_inbound(env, sink, port, frame, &layers),
-            Kind::Clear => self.plan_outbound(env, sink, port, frame, &layers),
+        match self.kind(env, port, &brief, bytes) {
+            Kind::Esp => self.note_esp(sink, port, frame, &brief),
+            Kind::Clear => self.note_clear(sink, port, frame, brief),
         }
     }
 
@@ -202,16 +255,29 @@ where
     /// Steering has made this decision before; it is made again because a worker must not
     /// depend on what another program let through.
     #[inline]
-    fn kind(&self, env: &Env<'_>, port: u16, layers: &Layers, bytes: &[u8]) -> Kind {
+    fn kind(&mut self, env: &Env<'_>, port: u16, brief: &Brief, bytes: &[u8]) -> Kind {
         let outer = self.role(port) & xswan_steer::abi::ROLE_OUTER != 0;
-        let is_esp = match layers.ip.protocol {
-            layers::ESP => true,
-            layers::UDP if !layers.ip.is_fragment => {
-                layers.ports(bytes).is_some_and(|(_, to)| to == udp::NAT_T_PORT)
-            }
-            _ => false,
-        };
-        if outer && is_esp && is_local(env.fib, layers) { Kind::Esp } else { Kind::Clear }
+        if outer && is_esp(brief, bytes) && self.is_for_us(env, brief, bytes) {
+            Kind::Esp
+        } else {
+            Kind::Clear
+        }
+    }
+
+    /// Whether the destination is one of the gateway's own addresses; as a rule it is the one
+    /// that the packet before had.
+    #[inline(always)]
+    fn is_for_us(&mut self, env: &Env<'_>, brief: &Brief, bytes: &[u8]) -> bool {
+        let Some(addresses) = brief.addresses(bytes) else { return false };
+        let (edition, last) = &self.last_local;
+        if *edition == env.fib.edition() && last.same_destination(&addresses) {
+            return true;
+        }
+        let is_local = is_local(env.fib, &addresses);
+        if is_local {
+            self.last_local = (env.fib.edition(), addresses);
+        }
+        is_local
     }
 
     #[inline]
@@ -268,10 +334,28 @@ where
     }
 }
 
+/// What places in the cache of flows depend on: nobody outside knows the key of our SPIs.
+fn flow_secret(spis: &SpiReader) -> u64 {
+    let fold = |sum: u64, word: &u32| (sum ^ u64::from(*word)).wrapping_mul(0x0000_0100_0000_01b3);
+    spis.key.0.iter().fold(0xcbf2_9ce4_8422_2325, fold)
+}
+
 /// Whether the destination is one of the gateway's own addresses.
 #[inline]
-pub(crate) fn is_local(fib: &Fib, layers: &Layers) -> bool {
-    matches!(fib.lookup(&layers.ip.addresses), crate::forward::NextHop::Local)
+pub(crate) fn is_local(fib: &Fib, addresses: &Addresses) -> bool {
+    matches!(fib.lookup(addresses), crate::forward::NextHop::Local)
+}
+
+/// ESP, or ESP in UDP as far as the port tells.
+#[inline(always)]
+pub(crate) fn is_esp(brief: &Brief, frame: &[u8]) -> bool {
+    let to_nat_t = || {
+        let port = frame.read_u16(usize::from(brief.l4_offset).wrapping_add(2));
+        !brief.is_fragment()
+            && brief.total_len as usize >= brief.header_len().wrapping_add(4)
+            && port == Some(udp::NAT_T_PORT)
+    };
+    brief.protocol == layers::ESP || (brief.protocol == layers::UDP && to_nat_t())
 }
 
 const _: () = assert!(esp::FIRST_SPI == 256);

@@ -6,8 +6,11 @@
 //! number of prefix lengths, with the same cost for IPv4 and IPv6.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 use xswan_wire::DropReason;
 use xswan_wire::layers::Addresses;
+
+use crate::inbound::L2_ROOM;
 
 /// Longest layer-2 header that is written: Ethernet and two VLAN tags.
 pub const L2_MAX: usize = 22;
@@ -53,6 +56,21 @@ impl L2Header {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+
+    /// The header's octets if there are no tags.
+    #[inline(always)]
+    pub(crate) fn untagged(&self) -> Option<&[u8; L2_ROOM]> {
+        self.as_bytes().as_array()
+    }
+
+    /// Writes the header to the front of a frame whose packet follows later: what is behind the
+    /// header is written over, too. Nothing is written if there is no room for the longest.
+    #[inline(always)]
+    pub(crate) fn write_ahead(&self, room: &mut [u8]) {
+        if let Some(front) = room.first_chunk_mut::<L2_MAX>() {
+            *front = self.bytes;
+        }
     }
 
     /// Length in bytes: 14, 18 or 22.
@@ -229,13 +247,22 @@ pub struct Fib {
     v6: Ranges<u128>,
     hops: Vec<NextHop>,
     sources: Vec<Sources>,
+    edition: u32,
 }
+
+/// Position of the answer for addresses that are never forwarded.
+const MARTIAN: u32 = 0;
+/// Position of the answer where no route leads.
+const NO_ROUTE: u32 = 1;
+static NO_ROUTE_HOP: NextHop = NextHop::Drop(DropReason::NoRoute);
 
 impl Fib {
     /// Builds the snapshot. `sources[port]` are the addresses that ICMP errors come from.
     #[must_use]
     pub fn new(prefixes: &[Prefix], sources: Vec<Sources>) -> Self {
-        let mut hops = Vec::with_capacity(prefixes.len());
+        static EDITIONS: AtomicU32 = AtomicU32::new(1);
+        let mut hops = Vec::with_capacity(prefixes.len().saturating_add(2));
+        hops.extend([NextHop::Drop(DropReason::Martian), NO_ROUTE_HOP]);
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for prefix in prefixes {
             let index = u32::try_from(hops.len()).unwrap_or(u32::MAX);
@@ -246,45 +273,64 @@ impl Fib {
                 v4.push((prefix.address as u32, prefix.length, index));
             }
         }
-        Self { v4: Ranges::from_prefixes(&v4), v6: Ranges::from_prefixes(&v6), hops, sources }
+        let (v4, v6) = (Ranges::from_prefixes(&v4), Ranges::from_prefixes(&v6));
+        Self { v4, v6, hops, sources, edition: EDITIONS.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Differs from that of any other snapshot of this process, empty ones apart.
+    #[inline(always)]
+    pub(crate) const fn edition(&self) -> u32 {
+        self.edition
     }
 
     /// The next hop of a packet with these addresses.
     #[inline]
     #[must_use]
-    pub fn lookup(&self, addresses: &Addresses) -> NextHop {
+    pub fn lookup(&self, addresses: &Addresses) -> &NextHop {
+        self.hop(self.position(addresses))
+    }
+
+    /// What a position means.
+    #[inline(always)]
+    pub(crate) fn hop(&self, position: u32) -> &NextHop {
+        self.hops.get(position as usize).unwrap_or(&NO_ROUTE_HOP)
+    }
+
+    /// Where the answer for these addresses is kept.
+    #[inline]
+    pub(crate) fn position(&self, addresses: &Addresses) -> u32 {
         match addresses {
-            Addresses::V4 { destination, .. } => self.lookup4(*destination),
-            Addresses::V6 { destination, .. } => self.lookup6(*destination),
+            Addresses::V4 { destination, .. } => self.position4(*destination),
+            Addresses::V6 { destination, .. } => self.position6(*destination),
         }
     }
 
-    /// The next hop of an IPv4 destination.
-    #[inline]
-    #[must_use]
-    pub fn lookup4(&self, destination: [u8; 4]) -> NextHop {
+    fn position4(&self, destination: [u8; 4]) -> u32 {
         if destination[0] >= 224 || destination[0] == 127 || destination[0] == 0 {
-            return NextHop::Drop(DropReason::Martian);
+            return MARTIAN;
         }
-        self.hop(self.v4.lookup(u32::from_be_bytes(destination)))
+        self.v4.lookup(u32::from_be_bytes(destination)).unwrap_or(NO_ROUTE)
     }
 
-    /// The next hop of an IPv6 destination.
-    #[inline]
-    #[must_use]
-    pub fn lookup6(&self, destination: [u8; 16]) -> NextHop {
+    fn position6(&self, destination: [u8; 16]) -> u32 {
         let number = u128::from_be_bytes(destination);
         // Multicast, unspecified, loopback and link-local are not forwarded (RFC 4291 section 2.5, 2.7).
         if destination[0] == 0xff || number <= 1 || (number >> 118) == 0x3fa {
-            return NextHop::Drop(DropReason::Martian);
+            return MARTIAN;
         }
-        self.hop(self.v6.lookup(number))
+        self.v6.lookup(number).unwrap_or(NO_ROUTE)
     }
 
-    fn hop(&self, index: Option<u32>) -> NextHop {
-        index
-            .and_then(|index| self.hops.get(index as usize).copied())
-            .unwrap_or(NextHop::Drop(DropReason::NoRoute))
+    /// The next hop of an IPv4 destination.
+    #[must_use]
+    pub fn lookup4(&self, destination: [u8; 4]) -> NextHop {
+        *self.hop(self.position4(destination))
+    }
+
+    /// The next hop of an IPv6 destination.
+    #[must_use]
+    pub fn lookup6(&self, destination: [u8; 16]) -> NextHop {
+        *self.hop(self.position6(destination))
     }
 
     /// Our IPv4 address for an error about a packet that came in on `port`.

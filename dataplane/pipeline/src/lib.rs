@@ -12,6 +12,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod engine;
+mod flow_cache;
 pub mod forward;
 pub mod fragment;
 pub mod held;

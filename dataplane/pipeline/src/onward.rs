@@ -12,8 +12,8 @@ use xswan_wire::icmp::Problem;
 use crate::engine::{Engine, Env};
 use crate::forward::{L2Header, NextHop};
 use crate::fragment::Fragments;
-use crate::inbound::L2_ROOM;
-use crate::outbound::{decrement_ttl, increment_ttl, may_fragment, outbound_policy};
+use crate::inbound::{L2_ROOM, Onward};
+use crate::outbound::{decrement_ttl, increment_ttl, may_fragment};
 use crate::sink::Sink;
 use crate::spd::{Action, SaHandle};
 
@@ -24,28 +24,28 @@ where
     L: LeaseStore,
 {
     /// A packet out of the tunnel goes on.
+    #[inline]
     pub(crate) fn forward_opened<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
         port: u16,
-        frame: F,
+        mut frame: F,
         checked: &Checked,
+        onward: Onward,
     ) {
-        let hop = env.fib.lookup(&checked.layers().ip.addresses);
+        let hop = env.fib.hop(onward.hop);
         if matches!(hop, NextHop::Local) {
             return self.punt(sink, frame, L2_ROOM, checked.len());
         }
-        let policy = match outbound_policy(env, checked.flow()) {
-            Ok(policy) => policy,
-            Err(reason) => return self.drop(sink, frame, reason),
-        };
-        match policy {
+        match env.spd.action(onward.row) {
             Some((Action::Protect(Some(handle)), _)) => {
                 self.hairpin(env, sink, port, frame, checked, handle);
             }
             Some((Action::Protect(None), child)) => {
-                self.acquire(env, sink, child, checked.flow());
+                if let Some(flow) = checked.flow(opened::<K>(&mut frame, checked.len())) {
+                    self.acquire(env, sink, child, &flow);
+                }
                 self.drop(sink, frame, DropReason::NoSa);
             }
             Some((Action::Discard, _)) => self.drop(sink, frame, DropReason::Discarded),
@@ -63,29 +63,30 @@ where
         port: u16,
         mut frame: F,
         checked: &Checked,
-        hop: NextHop,
+        hop: &NextHop,
     ) {
         let len = checked.len();
         // Not left to the kernel either: its error would go to the source by its own routes,
         // in clear, with the packet quoted in it.
         let goes_on = matches!(hop, NextHop::Port { .. } | NextHop::Kernel { .. });
-        if goes_on && checked.layers().ip.ttl <= 1 {
+        if goes_on && checked.brief().ttl <= 1 {
             return self.refuse_opened(env, sink, port, frame, checked, Problem::TimeExceeded);
         }
         match hop {
             NextHop::Port { port: exit, mtu, header } => {
-                if len > usize::from(mtu) {
-                    return self.cut_opened(env, sink, port, frame, checked, (exit, mtu, header));
+                if len > usize::from(*mtu) {
+                    return self.cut_opened(env, sink, port, frame, checked, (*exit, *mtu, header));
                 }
                 decrement_ttl(opened::<K>(&mut frame, len));
-                self.send_opened(sink, frame, len, exit, &header);
+                self.send_opened(sink, frame, len, *exit, header);
             }
             NextHop::Kernel { .. } | NextHop::Local => self.punt(sink, frame, L2_ROOM, len),
-            NextHop::Drop(reason) => self.drop(sink, frame, reason),
+            NextHop::Drop(reason) => self.drop(sink, frame, *reason),
         }
     }
 
     /// Puts the Ethernet header in front; a tagged one needs the packet moved.
+    #[inline]
     pub(crate) fn send_opened<K: Sink<Frame = F>>(
         &mut self,
         sink: &mut K,
@@ -95,6 +96,10 @@ where
         header: &L2Header,
     ) {
         let room = K::room_mut(&mut frame);
+        if let (Some(header), Some(place)) = (header.untagged(), room.first_chunk_mut()) {
+            *place = *header;
+            return self.send(sink, exit, frame, L2_ROOM.saturating_add(len));
+        }
         let total = header.len().saturating_add(len);
         if header.len() != L2_ROOM {
             if total > room.len() {
@@ -116,7 +121,7 @@ where
         port: u16,
         mut frame: F,
         checked: &Checked,
-        (exit, mtu, header): (u16, u16, L2Header),
+        (exit, mtu, header): (u16, u16, &L2Header),
     ) {
         let packet = opened::<K>(&mut frame, checked.len());
         if !may_fragment(packet) {
@@ -140,7 +145,7 @@ where
             };
             self.totals.originated = self.totals.originated.wrapping_add(made.min(1));
             made = made.saturating_add(1);
-            self.send_opened(sink, out, len, exit, &header);
+            self.send_opened(sink, out, len, exit, header);
         }
         // Without the rest the packet is lost; a fragment that was not made is not counted.
         if made == 0 {
@@ -159,7 +164,7 @@ where
         checked: &Checked,
         handle: SaHandle,
     ) {
-        if checked.layers().ip.ttl <= 1 {
+        if checked.brief().ttl <= 1 {
             return self.refuse_opened(env, sink, port, frame, checked, Problem::TimeExceeded);
         }
         let packet = opened::<K>(&mut frame, checked.len());
@@ -200,6 +205,7 @@ where
 }
 
 /// The packet in a frame that was opened into.
+#[inline(always)]
 fn opened<K: Sink>(frame: &mut K::Frame, len: usize) -> &mut [u8] {
     let end = L2_ROOM.saturating_add(len);
     K::room_mut(frame).get_mut(L2_ROOM..end).unwrap_or_default()

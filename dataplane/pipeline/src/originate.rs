@@ -10,13 +10,14 @@ use xswan_esp::selector::Flow;
 use xswan_esp::sequence::LeaseStore;
 use xswan_steer::abi::ROLE_INNER;
 use xswan_wire::DropReason;
+use xswan_wire::brief::Brief;
 use xswan_wire::icmp::{self, Problem};
 use xswan_wire::layers::{self, Addresses, Layers};
 
-use crate::engine::{Engine, Env, Outbound};
+use crate::engine::{Engine, Env, Outbound, is_esp};
 use crate::forward::NextHop;
 use crate::held::Origin;
-use crate::inbound::{L2_ROOM, is_esp};
+use crate::inbound::L2_ROOM;
 use crate::outbound::{may_fragment, outbound_policy};
 use crate::sink::Sink;
 use crate::spd::{Action, SaHandle};
@@ -67,7 +68,9 @@ where
         // The peer's selectors know our address on the protected side, if any of ours.
         let port = self.inner_port(port);
         self.with_error(env, port, packet, problem, |engine, error| {
-            engine.tell_peer(env, sink, error, checked.flow());
+            if let Some(flow) = checked.flow(packet) {
+                engine.tell_peer(env, sink, error, &flow);
+            }
         });
         self.drop(sink, frame, reason(problem));
     }
@@ -222,7 +225,7 @@ where
     fn is_looped(&self, layers: &Layers, packet: &[u8], handle: SaHandle) -> bool {
         let slot = handle.slot as usize;
         let between = |entry: &Outbound<A, L>| *entry.sa.addresses() == layers.ip.addresses;
-        is_esp(layers, packet) && self.outbound.at(slot).is_some_and(between)
+        is_esp(&Brief::from(layers), packet) && self.outbound.at(slot).is_some_and(between)
     }
 
     /// The gateway's own packet does not fit its tunnel: cut if it may be, else the kernel is
@@ -237,7 +240,7 @@ where
         packet: &[u8],
         handle: SaHandle,
     ) -> Result<(), DropReason> {
-        if is_esp(layers, packet) {
+        if is_esp(&Brief::from(layers), packet) {
             return Err(DropReason::TooBig);
         }
         let slot = handle.slot as usize;
@@ -257,7 +260,9 @@ where
     /// Gives the kernel an error about a packet that it has sent.
     fn tell_kernel<K: Sink<Frame = F>>(&mut self, sink: &mut K, error: &[u8]) {
         self.totals.originated = self.totals.originated.wrapping_add(1);
-        let Some(mut out) = sink.take() else { return self.count(DropReason::NoFrame) };
+        let Some(mut out) = sink.take_for(error.len()) else {
+            return self.count(DropReason::NoFrame);
+        };
         let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
         match room.get_mut(..error.len()) {
             Some(place) => place.copy_from_slice(error),
@@ -275,7 +280,7 @@ where
     ) -> Result<(), DropReason> {
         let hop = env.fib.lookup(addresses);
         if let NextHop::Drop(reason) = hop {
-            return Err(reason);
+            return Err(*reason);
         }
         let mut out = sink.take_for(packet.len()).ok_or(DropReason::NoFrame)?;
         let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
@@ -285,8 +290,8 @@ where
         };
         place.copy_from_slice(packet);
         match hop {
-            NextHop::Port { port, mtu, header } if packet.len() <= usize::from(mtu) => {
-                self.send_opened(sink, out, packet.len(), port, &header);
+            NextHop::Port { port, mtu, header } if packet.len() <= usize::from(*mtu) => {
+                self.send_opened(sink, out, packet.len(), *port, header);
             }
             NextHop::Port { .. } => {
                 sink.recycle(out);

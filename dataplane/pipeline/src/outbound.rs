@@ -1,39 +1,63 @@
 //! From the protected side: policy, TTL, size, seal, next hop.
 //!
-//! Sealing is staged like opening: every packet of the burst is framed first, then the
-//! cipher runs over all of them. Packets leave in the order of their sequence numbers: what
-//! is sealed at once, because it is in no received frame, lets those that wait go first.
+//! In three passes over a burst: which flow, which policy, then framing and cipher together, so
+//! that packets leave in the order of their sequence numbers. While one packet is sealed, the
+//! memory that the next ones need is on its way.
 
 use xswan_esp::aead::Aead;
-use xswan_esp::encap::{self, SealJob};
+use xswan_esp::encap;
 use xswan_esp::lifetime::Expiry;
 use xswan_esp::selector::Flow;
 use xswan_esp::sequence::LeaseStore;
 use xswan_steer::abi::ROLE_INNER;
+use xswan_wire::brief::Brief;
 use xswan_wire::icmp::Problem;
-use xswan_wire::layers::Layers;
 use xswan_wire::{DropReason, ipv4, ipv6};
 
-use crate::engine::{Engine, Env, is_local};
+use crate::engine::{CachedHop, Engine, Env};
+use crate::flow_cache::{FlowKey, Known, NO_ROW};
 use crate::forward::{L2Header, NextHop};
 use crate::fragment::Fragments;
 use crate::inbound::L2_ROOM;
 use crate::sink::{Event, Sink};
 use crate::spd::{Action, SaHandle};
 
-/// A packet between its framing and its sealing.
-pub(crate) struct OutboundWork<F> {
-    /// The clear packet.
+/// Packets ahead of the one at hand for which the next stage's memory is asked for: as many as
+/// fit between a request and its answer, fewer than would push each other out of the cache.
+const AHEAD: usize = 4;
+
+/// A clear packet between its headers and its policy.
+pub(crate) struct ClearWork<F> {
     frame: F,
-    /// Where the IP packet lies in the frame's received bytes.
-    start: usize,
-    end: usize,
-    out: F,
-    /// Where the outer IP packet starts in `out`.
-    at: usize,
-    slot: usize,
-    job: SealJob,
-    exit: Exit,
+    /// What of the flow's key is not an address.
+    rest: u64,
+    brief: Brief,
+    /// In the cache of flows.
+    place: u32,
+    /// The policy's row.
+    row: u32,
+    /// Of the SA of ours that protects it, if one does.
+    slot: u32,
+    port: u16,
+    /// Whether the destination is an address of our own.
+    is_local: bool,
+    refused: Option<DropReason>,
+}
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+impl<F> ClearWork<F> {
+    /// Where the IP packet lies in the frame.
+    #[inline(always)]
+    fn range(&self) -> (usize, usize) {
+        (usize::from(self.brief.l3_offset), self.brief.l3_end())
+    }
+
+    #[inline]
+    fn flow<K: Sink<Frame = F>>(&self) -> Result<Flow, DropReason> {
+        Flow::of_frame(&self.brief, K::bytes(&self.frame)).ok_or(DropReason::Malformed)
+    }
 }
 
 /// Where a finished packet leaves.
@@ -47,24 +71,24 @@ pub(crate) enum Exit {
 
 /// The way to an SA's peer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Way {
+pub(crate) struct Way<'e> {
     exit: Exit,
-    header: Option<L2Header>,
+    header: Option<&'e L2Header>,
     mtu: u16,
 }
 
-impl Way {
+impl Way<'_> {
     /// Where the IP packet starts in a frame that leaves this way.
+    #[inline(always)]
     fn at(&self) -> usize {
-        self.header.as_ref().map_or(L2_ROOM, L2Header::len)
+        self.header.map_or(L2_ROOM, L2Header::len)
     }
 
-    /// Writes the layer-2 header, if there is one.
+    /// Writes the layer-2 header, if there is one; the packet behind it must follow.
+    #[inline(always)]
     fn write_header(&self, room: &mut [u8]) {
-        if let Some(header) = &self.header
-            && let Some(place) = room.get_mut(..header.len())
-        {
-            place.copy_from_slice(header.as_bytes());
+        if let Some(header) = self.header {
+            header.write_ahead(room);
         }
     }
 }
@@ -75,47 +99,163 @@ where
     S: AsRef<[u64]> + AsMut<[u64]>,
     L: LeaseStore,
 {
-    /// Policy for a clear packet from a port, then framing if it is to be protected.
-    pub(crate) fn plan_outbound<K: Sink<Frame = F>>(
+    /// A clear packet: which flow it is.
+    #[inline(always)]
+    pub(crate) fn note_clear<K: Sink<Frame = F>>(
         &mut self,
-        env: &Env<'_>,
         sink: &mut K,
         port: u16,
         frame: F,
-        layers: &Layers,
+        brief: Brief,
     ) {
-        let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
-        let packet = K::bytes(&frame).get(start..end).unwrap_or_default();
-        if layers.ip.is_v4() && !ipv4::checksum_is_right(packet) {
+        let bytes = K::bytes(&frame);
+        if brief.is_v4() && !ipv4::checksum_is_right(brief.packet(bytes)) {
             return self.drop(sink, frame, DropReason::Malformed);
         }
-        let flow = Flow::of(&layers.ip, packet);
-        let policy = match self.role(port) & ROLE_INNER {
-            0 => Ok(None),
-            _ => outbound_policy(env, &flow),
+        let key = FlowKey::outbound(&brief, bytes);
+        let (rest, place) = (key.rest(), self.flows.place(&key));
+        if let Some(line) = self.flows.line(place) {
+            K::prefetch(line);
+        }
+        let (row, slot, is_local, refused) = (NO_ROW, NONE, false, None);
+        let item = ClearWork { frame, rest, brief, place, row, slot, port, is_local, refused };
+        self.clear_work.push(item);
+    }
+
+    /// Policy, then framing of what is to be protected, over all clear packets.
+    #[inline(never)]
+    pub(crate) fn plan_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+        let mut work = core::mem::take(&mut self.clear_work);
+        for item in &mut work {
+            self.ask_policy::<K>(env, item);
+            if let Some(place) = self.outbound.place(item.slot as usize) {
+                K::prefetch(place);
+            }
+        }
+        let mut items = work.drain(..);
+        while let Some(item) = items.next() {
+            self.ask_outbound_ahead::<K>(items.as_slice());
+            self.plan_outbound(env, sink, item);
+        }
+        drop(items);
+        self.clear_work = work;
+    }
+
+    /// Memory that the next packets touch: first their SA, then its key.
+    #[inline(always)]
+    fn ask_outbound_ahead<K: Sink<Frame = F>>(&self, next: &[ClearWork<F>]) {
+        let entry = |at: usize| self.outbound.at(next.get(at)?.slot as usize);
+        if let Some(entry) = entry(2 * AHEAD) {
+            K::prefetch(entry);
+        }
+        if let Some(entry) = entry(AHEAD) {
+            entry.sa.cipher().prefetch();
+        }
+    }
+
+    /// What the tables say of a clear packet.
+    #[inline(always)]
+    fn ask_policy<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, item: &mut ClearWork<F>) {
+        let key = FlowKey::with(&item.brief, K::bytes(&item.frame), item.rest, 0);
+        let known = match self.flows.find(&key, item.place, env.editions()) {
+            Some(known) => known,
+            None => match self.ask_tables::<K>(env, item, key) {
+                Ok(known) => known,
+                Err(reason) => return item.refused = Some(reason),
+            },
         };
-        let policy = match policy {
-            Ok(policy) => policy,
-            Err(reason) => return self.drop(sink, frame, reason),
+        item.is_local = known.is_local;
+        if self.role(item.port) & ROLE_INNER != 0 {
+            item.row = known.row;
+            // What is not forwarded no tunnel takes, even under a policy to everywhere.
+            if let Some((Action::Protect(Some(handle)), _)) = env.spd.action(known.row)
+                && handle.worker == self.config.spis.worker
+                && !known.is_local
+            {
+                item.slot = handle.slot;
+            }
+        }
+    }
+
+    #[cold]
+    fn ask_tables<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        item: &ClearWork<F>,
+        key: FlowKey,
+    ) -> Result<Known, DropReason> {
+        let flow = item.flow::<K>()?;
+        let row = match self.role(item.port) & ROLE_INNER {
+            // Asked by `without_sa`, in its own order.
+            0 => None,
+            _ => env.spd.outbound_row(&flow)?,
         };
-        match policy {
-            // Not forwarded, so no tunnel takes it, even under a policy to everywhere.
-            Some((Action::Protect(_), _)) if is_local(env.fib, layers) => {
-                self.punt_received(sink, frame, start, end);
+        let hop = env.fib.position(&flow.addresses);
+        let is_local = matches!(env.fib.hop(hop), NextHop::Local);
+        let known = Known { row: row.unwrap_or(NO_ROW), hop, is_local, entitled: None };
+        if self.role(item.port) & ROLE_INNER != 0 {
+            self.flows.keep(key, item.place, env.editions(), known);
+        }
+        Ok(known)
+    }
+
+    /// What policy says is done, or framed to be done with the rest.
+    #[inline(always)]
+    fn plan_outbound<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        item: ClearWork<F>,
+    ) {
+        if item.slot == NONE {
+            return self.plan_otherwise(env, sink, item);
+        }
+        self.protect(env, sink, item);
+    }
+
+    /// What no SA of ours protects.
+    #[inline(never)]
+    fn plan_otherwise<K: Sink<Frame = F>>(
+        &mut self,
+        env: &Env<'_>,
+        sink: &mut K,
+        item: ClearWork<F>,
+    ) {
+        if let Some(reason) = item.refused {
+            return self.drop(sink, item.frame, reason);
+        }
+        let (start, end) = item.range();
+        match env.spd.action(item.row) {
+            // Not forwarded.
+            Some((Action::Protect(_), _)) if item.is_local => {
+                self.punt_received(sink, item.frame, start, end);
+            }
+            // An SA of ours has a slot, and this one has none that could be.
+            Some((Action::Protect(Some(handle)), _))
+                if handle.worker == self.config.spis.worker =>
+            {
+                self.drop(sink, item.frame, DropReason::NoSa);
             }
             Some((Action::Protect(Some(handle)), _)) => {
-                self.frame_outbound(env, sink, port, frame, layers, handle);
+                self.hand_off(sink, handle.worker, item.port, item.frame);
             }
-            Some((Action::Protect(None), child)) => {
-                self.trap_received(env, sink, port, frame, child, &flow);
-            }
-            Some((Action::Discard, _)) => self.drop(sink, frame, DropReason::Discarded),
-            Some((Action::Bypass, _)) => self.punt_received(sink, frame, start, end),
-            None => self.without_policy(env, sink, port, frame, &flow, (start, end)),
+            Some((Action::Protect(None), child)) => match item.flow::<K>() {
+                Ok(flow) => self.trap_received(env, sink, item.port, item.frame, child, &flow),
+                Err(reason) => self.drop(sink, item.frame, reason),
+            },
+            Some((Action::Discard, _)) => self.drop(sink, item.frame, DropReason::Discarded),
+            Some((Action::Bypass, _)) => self.punt_received(sink, item.frame, start, end),
+            None => match item.flow::<K>() {
+                Ok(flow) => {
+                    self.without_policy(env, sink, item.port, item.frame, &flow, (start, end));
+                }
+                Err(reason) => self.drop(sink, item.frame, reason),
+            },
         }
     }
 
     /// Steering brought the packet here because of its destination, but no policy selects it.
+    #[cold]
     fn without_policy<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
@@ -152,6 +292,7 @@ where
     }
 
     /// Gives a received packet to the kernel in a frame of our own.
+    #[cold]
     fn punt_received<K: Sink<Frame = F>>(
         &mut self,
         sink: &mut K,
@@ -176,24 +317,15 @@ where
         self.punt(sink, out, L2_ROOM, len);
     }
 
-    /// Time to live, way out, size; then the ESP frame around the place of the payload.
-    fn frame_outbound<K: Sink<Frame = F>>(
-        &mut self,
-        env: &Env<'_>,
-        sink: &mut K,
-        port: u16,
-        mut frame: F,
-        layers: &Layers,
-        handle: SaHandle,
-    ) {
-        if handle.worker != self.config.spis.worker {
-            return self.hand_off(sink, handle.worker, port, frame);
-        }
-        let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
-        if layers.ip.ttl <= 1 {
+    /// Time to live, way out, size; then the ESP packet.
+    #[inline(always)]
+    fn protect<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K, item: ClearWork<F>) {
+        let (start, end) = item.range();
+        let ClearWork { mut frame, brief, port, slot: handle, .. } = item;
+        if brief.ttl <= 1 {
             return self.refuse(env, sink, port, frame, (start, end), Problem::TimeExceeded);
         }
-        let slot = handle.slot as usize;
+        let slot = handle as usize;
         let way = match self.way(env, slot) {
             Ok(way) => way,
             Err(reason) => return self.drop(sink, frame, reason),
@@ -204,26 +336,18 @@ where
         let packet = K::bytes_mut(&mut frame).get_mut(start..end).unwrap_or_default();
         // Undone if the packet turns out too big: the source must see what it sent.
         decrement_ttl(packet);
+        let room = K::room_mut(&mut out);
+        way.write_header(room);
         let at = way.at();
-        let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-        match self.prepare(env, sink, slot, packet, way.mtu, room) {
-            Ok(job) => {
-                way.write_header(K::room_mut(&mut out));
-                let exit = way.exit;
-                self.outbound_work.push(OutboundWork {
-                    frame,
-                    start,
-                    end,
-                    out,
-                    at,
-                    slot,
-                    job,
-                    exit,
-                });
+        let room = room.get_mut(at..).unwrap_or_default();
+        match self.seal(env, sink, slot, (&brief, packet), way.mtu, room) {
+            Ok(len) => {
+                sink.recycle(frame);
+                self.leave(sink, out, at, len, way.exit);
             }
             Err(DropReason::TooBig) => {
                 sink.recycle(out);
-                self.too_big(env, sink, port, frame, layers, slot, &way);
+                self.too_big(env, sink, port, frame, (start, end), slot, &way);
             }
             Err(reason) => {
                 sink.recycle(out);
@@ -232,62 +356,65 @@ where
         }
     }
 
-    fn prepare<K: Sink<Frame = F>>(
+    /// Frames and seals; the length of the outer packet.
+    #[inline(always)]
+    fn seal<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
         slot: usize,
-        packet: &[u8],
+        (brief, packet): (&Brief, &[u8]),
         mtu: u16,
         room: &mut [u8],
-    ) -> Result<SealJob, DropReason> {
+    ) -> Result<usize, DropReason> {
         let entry = self.outbound.at_mut(slot).ok_or(DropReason::NoSa)?;
-        let prepared = encap::prepare(&mut entry.sa, packet, mtu, env.now_ms, room);
-        let handle = u32::try_from(slot).unwrap_or(u32::MAX);
-        match entry.sa.take_expiry() {
-            Some(Expiry::Soft) => sink.event(Event::SoftExpiryOut { slot: handle }),
-            Some(Expiry::Hard) => sink.event(Event::HardExpiryOut { slot: handle }),
-            None => {}
+        let prepared = encap::prepare_parsed(&mut entry.sa, brief, packet, mtu, env.now_ms, room);
+        if let Some(expiry) = entry.sa.take_expiry() {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            sink.event(match expiry {
+                Expiry::Soft => Event::SoftExpiryOut { slot },
+                Expiry::Hard => Event::HardExpiryOut { slot },
+            });
         }
-        prepared
+        let len = encap::seal(entry.sa.cipher(), &prepared?, packet, room)?;
+        self.totals.sealed = self.totals.sealed.wrapping_add(1);
+        Ok(len)
     }
 
     /// The way to the peer of an outbound SA, with the smaller of link and path MTU.
-    pub(crate) fn way(&self, env: &Env<'_>, slot: usize) -> Result<Way, DropReason> {
-        let entry = self.outbound.at(slot).ok_or(DropReason::NoSa)?;
-        match env.fib.lookup(entry.sa.addresses()) {
-            NextHop::Port { port, mtu, header } => Ok(Way {
-                exit: Exit::Port(port),
-                header: Some(header),
-                mtu: mtu.min(entry.path_mtu),
-            }),
-            NextHop::Kernel { mtu } => {
-                Ok(Way { exit: Exit::Kernel, header: None, mtu: mtu.min(entry.path_mtu) })
-            }
-            // A peer address that is our own: a loop in the making.
-            NextHop::Local => Err(DropReason::NoRoute),
-            NextHop::Drop(reason) => Err(reason),
+    #[inline(always)]
+    pub(crate) fn way<'e>(&mut self, env: &Env<'e>, slot: usize) -> Result<Way<'e>, DropReason> {
+        let entry = self.outbound.at_mut(slot).ok_or(DropReason::NoSa)?;
+        if entry.hop.edition != env.fib.edition() {
+            let position = env.fib.position(entry.sa.addresses());
+            entry.hop = CachedHop { edition: env.fib.edition(), position };
         }
+        let hop = env.fib.hop(entry.hop.position);
+        if let NextHop::Port { port, mtu, header } = hop {
+            let mtu = entry.path_mtu.min(*mtu);
+            return Ok(Way { exit: Exit::Port(*port), header: Some(header), mtu });
+        }
+        other_way(hop, entry.path_mtu)
     }
 
     /// The longest inner packet of an outbound SA that fits its way, in bytes.
-    pub(crate) fn max_inner(&self, slot: usize, way: &Way) -> u16 {
+    pub(crate) fn max_inner(&self, slot: usize, way: &Way<'_>) -> u16 {
         self.outbound.at(slot).map_or(0, |entry| entry.sa.max_inner(way.mtu))
     }
 
     /// Fragments if that is allowed, tells the source otherwise.
     #[expect(clippy::too_many_arguments, reason = "the packet, its SA and its way")]
+    #[cold]
     fn too_big<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
         port: u16,
         mut frame: F,
-        layers: &Layers,
+        (start, end): (usize, usize),
         slot: usize,
-        way: &Way,
+        way: &Way<'_>,
     ) {
-        let (start, end) = (usize::from(layers.l3_offset), layers.l3_end());
         let max_inner = self.max_inner(slot, way);
         let packet = K::bytes_mut(&mut frame).get_mut(start..end).unwrap_or_default();
         if self.config.fragment && may_fragment(packet) {
@@ -306,7 +433,7 @@ where
         sink: &mut K,
         packet: &[u8],
         slot: usize,
-        way: &Way,
+        way: &Way<'_>,
     ) {
         let max_inner = usize::from(self.max_inner(slot, way));
         let Some(mut fragments) = Fragments::new(packet, max_inner) else {
@@ -330,29 +457,22 @@ where
     }
 
     /// Frames, seals and sends one packet that is not in a received frame.
-    ///
-    /// Those that wait for the cipher have lower sequence numbers and go first: overtaken by
-    /// more than the peer's replay window they would be refused there.
     fn seal_now<K: Sink<Frame = F>>(
         &mut self,
         env: &Env<'_>,
         sink: &mut K,
         packet: &[u8],
         slot: usize,
-        way: &Way,
+        way: &Way<'_>,
     ) -> Result<(), DropReason> {
-        self.seal_all(env, sink);
+        let brief = Brief::of_packet(packet).map_err(|_shape| DropReason::Malformed)?;
         let mut out = sink.take_for(packet.len()).ok_or(DropReason::NoFrame)?;
+        let room = K::room_mut(&mut out);
+        way.write_header(room);
         let at = way.at();
-        let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-        let sealed = self.prepare(env, sink, slot, packet, way.mtu, room).and_then(|job| {
-            let entry = self.outbound.at(slot).ok_or(DropReason::NoSa)?;
-            encap::seal(entry.sa.cipher(), &job, packet, room)
-        });
-        match sealed {
+        let room = room.get_mut(at..).unwrap_or_default();
+        match self.seal(env, sink, slot, (&brief, packet), way.mtu, room) {
             Ok(len) => {
-                way.write_header(K::room_mut(&mut out));
-                self.totals.sealed = self.totals.sealed.wrapping_add(1);
                 self.leave(sink, out, at, len, way.exit);
                 Ok(())
             }
@@ -363,29 +483,7 @@ where
         }
     }
 
-    /// Runs the cipher over everything that was framed, and sends it.
-    pub(crate) fn seal_all<K: Sink<Frame = F>>(&mut self, _env: &Env<'_>, sink: &mut K) {
-        let mut work = core::mem::take(&mut self.outbound_work);
-        for item in work.drain(..) {
-            let OutboundWork { frame, start, end, mut out, at, slot, job, exit } = item;
-            let packet = K::bytes(&frame).get(start..end).unwrap_or_default();
-            let room = K::room_mut(&mut out).get_mut(at..).unwrap_or_default();
-            let sealed = match self.outbound.at(slot) {
-                Some(entry) => encap::seal(entry.sa.cipher(), &job, packet, room),
-                None => Err(DropReason::NoSa),
-            };
-            sink.recycle(frame);
-            match sealed {
-                Ok(len) => {
-                    self.totals.sealed = self.totals.sealed.wrapping_add(1);
-                    self.leave(sink, out, at, len, exit);
-                }
-                Err(reason) => self.drop(sink, out, reason),
-            }
-        }
-        self.outbound_work = work;
-    }
-
+    #[inline(always)]
     fn leave<K: Sink<Frame = F>>(
         &mut self,
         sink: &mut K,
@@ -445,6 +543,19 @@ where
     }
 }
 
+/// The way where it is not out of a port.
+#[cold]
+fn other_way(hop: &NextHop, path_mtu: u16) -> Result<Way<'_>, DropReason> {
+    match hop {
+        NextHop::Kernel { mtu } => {
+            Ok(Way { exit: Exit::Kernel, header: None, mtu: path_mtu.min(*mtu) })
+        }
+        // A peer address that is our own: a loop in the making.
+        NextHop::Local | NextHop::Port { .. } => Err(DropReason::NoRoute),
+        NextHop::Drop(reason) => Err(*reason),
+    }
+}
+
 /// What policy does with a packet in the outbound direction, and the child it says so for.
 pub(crate) fn outbound_policy(
     env: &Env<'_>,
@@ -459,8 +570,16 @@ pub(crate) fn may_fragment(packet: &[u8]) -> bool {
 }
 
 /// One hop less, the IPv4 checksum with it. The caller has seen that it is above 1.
+#[inline(always)]
 pub(crate) fn decrement_ttl(packet: &mut [u8]) {
-    change_ttl(packet, |ttl| ttl.saturating_sub(1));
+    match packet.first() {
+        Some(first) if first >> 4 == 4 => {
+            if let Some(header) = ipv4::Header::parsed_mut(packet) {
+                header.decrement_ttl();
+            }
+        }
+        Some(_) | None => change_ttl(packet, |ttl| ttl.saturating_sub(1)),
+    }
 }
 
 pub(crate) fn increment_ttl(packet: &mut [u8]) {
@@ -470,14 +589,14 @@ pub(crate) fn increment_ttl(packet: &mut [u8]) {
 fn change_ttl(packet: &mut [u8], change: impl Fn(u8) -> u8) {
     match packet.first().map(|first| first >> 4) {
         Some(4) => {
-            if let Ok(header) = ipv4::Header::new_checked_mut(packet) {
+            if let Some(header) = ipv4::Header::parsed_mut(packet) {
                 let ttl = change(header.ttl);
                 header.set_ttl(ttl);
             }
         }
         Some(6) => {
-            if let Ok(header) = ipv6::Header::new_checked_mut(packet) {
-                header.hop_limit = change(header.hop_limit);
+            if let Some(hop_limit) = packet.get_mut(ipv6::HOP_LIMIT) {
+                *hop_limit = change(*hop_limit);
             }
         }
         Some(_) | None => {}

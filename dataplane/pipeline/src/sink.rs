@@ -66,6 +66,10 @@ pub trait Sink {
     /// Whether the frame is one part of a packet over several buffers.
     fn is_multi_buffer(frame: &Self::Frame) -> bool;
 
+    /// Asks for the cache lines of `place` that a packet touches. A hint: nothing else changes.
+    #[inline(always)]
+    fn prefetch<T>(_place: &T) {}
+
     /// A fresh frame, if there is one.
     fn take(&mut self) -> Option<Self::Frame>;
     /// A fresh frame with room for a packet of `len` bytes and whatever may be put around it.

@@ -5,6 +5,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 use xswan_esp::selector::{AddressRange, Family, Flow, PortRange, Selector};
 use xswan_wire::DropReason;
 use xswan_wire::ipv6::{DESTINATION_OPTIONS, HOP_BY_HOP, ROUTING};
@@ -51,6 +52,8 @@ pub struct Policy {
 #[derive(Clone, Debug, Default)]
 pub struct Spd {
     rows: Vec<Policy>,
+    /// Action and child by row: what a packet needs of a policy, close together.
+    actions: Vec<(Action, u32)>,
     lookup: Arc<Lookup>,
 }
 
@@ -63,6 +66,7 @@ struct Lookup {
     /// Children in order, each with the place of its first selector in `inbound`.
     children: Vec<(u32, u32)>,
     inbound: Vec<Selector>,
+    edition: u32,
 }
 
 impl Lookup {
@@ -88,7 +92,9 @@ impl Lookup {
             }
         }
         let inbound = inbound.into_iter().map(|(_, selector)| selector).collect();
-        Self { packets, fragments, children, inbound }
+        static EDITIONS: AtomicU32 = AtomicU32::new(1);
+        let edition = EDITIONS.fetch_add(1, Ordering::Relaxed);
+        Self { packets, fragments, children, inbound, edition }
     }
 
     /// Whether rows that follow each other may share what was made for the first.
@@ -107,7 +113,12 @@ impl Spd {
     #[must_use]
     pub fn new(rows: Vec<Policy>) -> Self {
         let lookup = Arc::new(Lookup::new(&rows));
-        Self { rows, lookup }
+        Self::with(rows, lookup)
+    }
+
+    fn with(rows: Vec<Policy>, lookup: Arc<Lookup>) -> Self {
+        let actions = rows.iter().map(|row| (row.action, row.child)).collect();
+        Self { rows, actions, lookup }
     }
 
     /// The edition after this one. Where it differs in nothing but the SAs that protect, as
@@ -115,7 +126,7 @@ impl Spd {
     #[must_use]
     pub fn next_edition(&self, rows: Vec<Policy>) -> Self {
         if Lookup::serves(&self.rows, &rows) {
-            return Self { rows, lookup: Arc::clone(&self.lookup) };
+            return Self::with(rows, Arc::clone(&self.lookup));
         }
         Self::new(rows)
     }
@@ -128,21 +139,39 @@ impl Spd {
     /// (RFC 4301 section 7).
     #[inline]
     pub fn outbound(&self, flow: &Flow) -> Result<Option<&Policy>, DropReason> {
+        Ok(self.outbound_row(flow)?.and_then(|row| self.rows.get(row as usize)))
+    }
+
+    /// As [`Spd::outbound`], the row's number.
+    pub(crate) fn outbound_row(&self, flow: &Flow) -> Result<Option<u32>, DropReason> {
         let row = |row: u32| self.rows.get(row as usize);
         match &self.lookup.fragments {
             Some(index) if flow.is_fragment => {
                 let possible = |at| row(at).is_some_and(|row| might_match(&row.selector, flow));
-                match index.first(flow, possible).and_then(row) {
-                    Some(row) if row.selector.matches(flow) => Ok(Some(row)),
+                let Some(first) = index.first(flow, possible) else { return Ok(None) };
+                match row(first) {
+                    Some(row) if row.selector.matches(flow) => Ok(Some(first)),
                     Some(_) => Err(DropReason::InnerFragment),
                     None => Ok(None),
                 }
             }
             Some(_) | None => {
                 let matches = |at| row(at).is_some_and(|row| row.selector.matches(flow));
-                Ok(self.lookup.packets.first(flow, matches).and_then(row))
+                Ok(self.lookup.packets.first(flow, matches))
             }
         }
+    }
+
+    /// Action and child of a row; `None` for no row.
+    #[inline(always)]
+    pub(crate) fn action(&self, row: u32) -> Option<(Action, u32)> {
+        self.actions.get(row as usize).copied()
+    }
+
+    /// Differs from that of any other edition that selects otherwise, empty ones apart.
+    #[inline(always)]
+    pub(crate) fn edition(&self) -> u32 {
+        self.lookup.edition
     }
 
     /// The policy for a packet that arrived in clear from the untrusted side.

@@ -49,6 +49,13 @@ impl<T> Slots<T> {
         self.slots.get(slot)?.as_deref()
     }
 
+    /// Where a slot's SA is told from: what to ask for ahead of [`Slots::at`].
+    #[inline(always)]
+    #[must_use]
+    pub fn place(&self, slot: usize) -> Option<&impl Sized> {
+        self.slots.get(slot)
+    }
+
     /// The SA in a slot, to be changed.
     #[inline(always)]
     pub fn at_mut(&mut self, slot: usize) -> Option<&mut T> {

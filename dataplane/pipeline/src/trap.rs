@@ -14,7 +14,7 @@ use xswan_esp::sequence::LeaseStore;
 use xswan_wire::DropReason;
 use xswan_wire::layers;
 
-use crate::engine::{Engine, Env, MAX_BURST};
+use crate::engine::{Engine, Env};
 use crate::held::{Entry, Held, Origin};
 use crate::limit::RateLimit;
 use crate::outbound::outbound_policy;
@@ -148,8 +148,7 @@ where
             held.release(entry);
         }
         self.held = held;
-        self.open_all(env, sink);
-        self.seal_all(env, sink);
+        self.run(env, sink);
     }
 
     /// Whether policy still says to protect, and there still is no SA; one that this worker has
@@ -186,10 +185,7 @@ where
             Origin::Own { counted } => return self.send_held_own(env, sink, counted, bytes),
             Origin::Received { port } => port,
         };
-        if self.inbound_work.len().max(self.outbound_work.len()) >= MAX_BURST {
-            self.open_all(env, sink);
-            self.seal_all(env, sink);
-        }
+        self.make_room(env, sink);
         let Some(mut frame) = sink.take_for(bytes.len()) else {
             return self.count(DropReason::NoFrame);
         };

@@ -76,6 +76,11 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
         buffer.is_multi_buffer()
     }
 
+    #[inline(always)]
+    fn prefetch<T>(place: &T) {
+        xswan_xsk::prefetch(place);
+    }
+
     #[inline]
     fn take(&mut self) -> Option<Buffer> {
         self.stock.take().map(Buffer::Chunk)

@@ -13,6 +13,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Length of the fixed header in bytes.
 pub const HEADER_LEN: usize = 40;
+/// Offset of the hop limit.
+pub const HOP_LIMIT: usize = 7;
 /// The smallest MTU a link may have, in bytes (RFC 8200 section 5).
 pub const MIN_MTU: u16 = 1280;
 /// Next header: hop-by-hop options.

@@ -57,6 +57,17 @@ impl Addresses {
     pub const fn is_v4(&self) -> bool {
         matches!(self, Self::V4 { .. })
     }
+
+    /// Whether both lead to the same address.
+    #[inline(always)]
+    #[must_use]
+    pub fn same_destination(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::V4 { destination: a, .. }, Self::V4 { destination: b, .. }) => a == b,
+            (Self::V6 { destination: a, .. }, Self::V6 { destination: b, .. }) => a == b,
+            (Self::V4 { .. }, Self::V6 { .. }) | (Self::V6 { .. }, Self::V4 { .. }) => false,
+        }
+    }
 }
 
 /// What an IP header says, of either version.

@@ -18,6 +18,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod brief;
 pub mod checksum;
 pub mod cursor;
 pub mod drop_reason;

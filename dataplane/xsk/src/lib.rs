@@ -42,7 +42,7 @@ pub mod umem;
 mod wait;
 pub mod xsk;
 
-pub use cycles::cycles;
+pub use cycles::{cycles, prefetch};
 pub use error::OpenError;
 pub use frame::{Frame, FrameBatch, FrameStock, TooLong};
 pub use ledger::Ledger;

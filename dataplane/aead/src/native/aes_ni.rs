@@ -13,7 +13,7 @@ use core::arch::x86_64::{
 };
 
 use super::block::{
-    Block, front_mask, in_order, last_len, load, reversed, store, to_end, to_front,
+    Block, front_mask, in_order, last_len, load, put_trailer, reversed, store, to_end, to_front,
 };
 use super::hash::{Known, Sum, multiply};
 use super::schedule::Record;
@@ -100,8 +100,10 @@ pub(super) fn seal<const R: usize>(
     nonce: &[u8; 12],
     aad: &[u8],
     src: &[u8],
+    trailer: Option<[u8; 8]>,
     dst: &mut [u8],
 ) -> Option<()> {
+    put_trailer(src.len(), trailer, dst)?;
     let text_len = dst.len().checked_sub(16).filter(|&len| len <= MAX_TEXT_LEN)?;
     join(src, dst)?;
     let known = Known::new(record, aad, text_len);

@@ -98,3 +98,12 @@ pub(super) fn to_end(block: __m128i, len: usize) -> __m128i {
 pub(super) fn to_front(block: __m128i, len: usize) -> __m128i {
     _mm_shuffle_epi8(block, window(&PLACES, 32 - (len & 31).min(16)))
 }
+
+/// Puts a trailer of at most eight octets behind the text whose front is `src_len` octets long.
+#[inline(always)]
+pub(super) fn put_trailer(src_len: usize, trailer: Option<[u8; 8]>, dst: &mut [u8]) -> Option<()> {
+    if let Some(trailer) = trailer {
+        *dst.get_mut(src_len..)?.first_chunk_mut()? = trailer;
+    }
+    Some(())
+}

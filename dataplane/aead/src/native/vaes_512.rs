@@ -20,12 +20,19 @@ use core::arch::x86_64::{
 use core::mem::transmute;
 
 use super::aes_ni::{MAX_TEXT_LEN, first_counter, turned};
-use super::block::{load, reversed, store};
+use super::block::{load, put_trailer, reversed, store};
 use super::hash::{Known, Sum, multiply};
 use super::schedule::Record;
 
+mod short;
+
 /// Octets of a lane.
 const LANE: usize = 64;
+
+/// Longest texts that take one lane, two, and three.
+const ONE_LANE: usize = short::max_len(1);
+const TWO_LANES: usize = short::max_len(2);
+const THREE_LANES: usize = short::max_len(3);
 
 /// Ones for the first `len` octets of a lane; all if there are more.
 #[inline(always)]
@@ -255,22 +262,50 @@ fn joined(src: &[u8], room: &[u8]) -> __m512i {
 }
 
 /// Seals.
-#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
+#[target_feature(
+    enable = "aes,pclmulqdq,avx,avx512f,avx512bw,avx512vbmi2,bmi2,popcnt,vaes,vpclmulqdq"
+)]
 pub(super) fn seal<const R: usize, const G: usize>(
     record: &Record,
     nonce: &[u8; 12],
     aad: &[u8],
     src: &[u8],
+    trailer: Option<[u8; 8]>,
     dst: &mut [u8],
 ) -> Option<()> {
-    let (text, tag) = dst.split_last_chunk_mut::<16>()?;
-    if text.len() > MAX_TEXT_LEN || src.len() > text.len() {
+    let text_len = dst.len().checked_sub(16)?;
+    let behind = text_len.checked_sub(src.len())?;
+    if text_len > MAX_TEXT_LEN || (trailer.is_some() && behind > 8) {
         return None;
     }
-    let known = Known::new(record, aad, text.len());
+    let known = Known::new(record, aad, text_len);
+    if text_len > THREE_LANES {
+        put_trailer(src.len(), trailer, dst)?;
+    }
+    let (text, tag) = dst.split_last_chunk_mut::<16>()?;
+    match text_len {
+        ..=ONE_LANE => short::seal::<R, 1>(record, nonce, &known, src, trailer, text, tag),
+        ..=TWO_LANES => short::seal::<R, 2>(record, nonce, &known, src, trailer, text, tag),
+        ..=THREE_LANES => short::seal::<R, 3>(record, nonce, &known, src, trailer, text, tag),
+        _ => return seal_long::<R, G>(record, nonce, &known, src, text, tag),
+    }
+    Some(())
+}
+
+/// Seals more than three lanes.
+#[inline(never)]
+#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
+fn seal_long<const R: usize, const G: usize>(
+    record: &Record,
+    nonce: &[u8; 12],
+    known: &Known,
+    src: &[u8],
+    text: &mut [u8],
+    tag: &mut [u8; 16],
+) -> Option<()> {
     let counter = first_counter(nonce);
     let mask = tag_mask::<R>(record, counter);
-    let mut pass = Pass::new(record, &known, counter);
+    let mut pass = Pass::new(record, known, counter);
     let whole = text.len() - text.len() % (LANE * G);
     let (front, end) = text.split_at_mut_checked(whole)?;
     let mut from = src;
@@ -294,11 +329,11 @@ pub(super) fn seal<const R: usize, const G: usize>(
         pass.hash::<G>(before);
     }
     match end.len().div_ceil(LANE) {
-        0 => pass.finish::<0>(&known, [], 0),
-        1 => seal_end::<R, 1>(&mut pass, &known, from, end),
-        2 => seal_end::<R, 2>(&mut pass, &known, from, end),
-        3 => seal_end::<R, 3>(&mut pass, &known, from, end),
-        _ => seal_end::<R, 4>(&mut pass, &known, from, end),
+        0 => pass.finish::<0>(known, [], 0),
+        1 => seal_end::<R, 1>(&mut pass, known, from, end),
+        2 => seal_end::<R, 2>(&mut pass, known, from, end),
+        3 => seal_end::<R, 3>(&mut pass, known, from, end),
+        _ => seal_end::<R, 4>(&mut pass, known, from, end),
     }
     store(tag, _mm_xor_si128(mask, reversed(pass.hash)));
     Some(())
@@ -327,7 +362,9 @@ fn seal_end<const R: usize, const V: usize>(
 }
 
 /// Opens; on a wrong tag `dst` is wiped.
-#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
+#[target_feature(
+    enable = "aes,pclmulqdq,avx,avx512f,avx512bw,avx512vbmi2,bmi2,popcnt,vaes,vpclmulqdq"
+)]
 pub(super) fn open<const R: usize, const G: usize>(
     record: &Record,
     nonce: &[u8; 12],
@@ -340,9 +377,28 @@ pub(super) fn open<const R: usize, const G: usize>(
         return None;
     }
     let known = Known::new(record, aad, text.len());
+    match text.len() {
+        ..=ONE_LANE => short::open::<R, 1>(record, nonce, &known, text, tag, dst),
+        ..=TWO_LANES => short::open::<R, 2>(record, nonce, &known, text, tag, dst),
+        ..=THREE_LANES => short::open::<R, 3>(record, nonce, &known, text, tag, dst),
+        _ => open_long::<R, G>(record, nonce, &known, text, tag, dst),
+    }
+}
+
+/// Opens more than three lanes.
+#[inline(never)]
+#[target_feature(enable = "aes,pclmulqdq,avx,avx512f,avx512bw,vaes,vpclmulqdq")]
+fn open_long<const R: usize, const G: usize>(
+    record: &Record,
+    nonce: &[u8; 12],
+    known: &Known,
+    text: &[u8],
+    tag: &[u8; 16],
+    dst: &mut [u8],
+) -> Option<()> {
     let counter = first_counter(nonce);
     let mask = tag_mask::<R>(record, counter);
-    let mut pass = Pass::new(record, &known, counter);
+    let mut pass = Pass::new(record, known, counter);
     let whole = text.len() - text.len() % (LANE * G);
     let (front, end) = text.split_at_checked(whole)?;
     let (rooms, room) = dst.split_at_mut_checked(whole)?;
@@ -359,11 +415,11 @@ pub(super) fn open<const R: usize, const G: usize>(
         }
     }
     match end.len().div_ceil(LANE) {
-        0 => pass.finish::<0>(&known, [], 0),
-        1 => open_end::<R, 1>(&mut pass, &known, end, room),
-        2 => open_end::<R, 2>(&mut pass, &known, end, room),
-        3 => open_end::<R, 3>(&mut pass, &known, end, room),
-        _ => open_end::<R, 4>(&mut pass, &known, end, room),
+        0 => pass.finish::<0>(known, [], 0),
+        1 => open_end::<R, 1>(&mut pass, known, end, room),
+        2 => open_end::<R, 2>(&mut pass, known, end, room),
+        3 => open_end::<R, 3>(&mut pass, known, end, room),
+        _ => open_end::<R, 4>(&mut pass, known, end, room),
     }
     let difference = _mm_xor_si128(_mm_xor_si128(mask, reversed(pass.hash)), load(tag));
     if _mm_testz_si128(difference, difference) == 0 {

@@ -11,7 +11,7 @@ use xswan_esp::replay::{ReplayWindow, words_for};
 use xswan_esp::sa::{InboundConfig, InboundSa, OutboundConfig, OutboundSa};
 use xswan_esp::selector::{AddressRange, Family, Selector};
 use xswan_esp::sequence::{SequenceSpace, Unleased};
-use xswan_pipeline::engine::{Engine, EngineConfig, Env, Inbound, Outbound};
+use xswan_pipeline::engine::{CachedHop, Engine, EngineConfig, Env, Inbound, Outbound};
 use xswan_pipeline::forward::{Fib, L2Header, NextHop, Prefix};
 use xswan_pipeline::spd::{Action, Policy, SaHandle, Spd};
 use xswan_pipeline::table::SpiReader;
@@ -91,7 +91,8 @@ impl Gateway {
         let space = SequenceSpace::new(false, u64::MAX, Unleased);
         let cipher = key(Backend::RustCrypto, config.spi);
         let sa = OutboundSa::new(config, cipher, space, self.now_ms).unwrap();
-        let entry = Outbound { sa, child, path_mtu: u16::MAX, learned_ms: None };
+        let entry =
+            Outbound { sa, child, path_mtu: u16::MAX, learned_ms: None, hop: CachedHop::default() };
         self.engine.outbound.put(slot as usize, Some(Box::new(entry)));
     }
 
