@@ -272,7 +272,8 @@ impl Main {
         let gateways = self.tables.gateways();
         let mut wanted: Vec<_> = peers.chain(gateways).collect();
         let near = |index: &u32| self.tables.is_on_port(*index, &ports);
-        wanted.retain(|(link, _)| near(link));
+        wanted
+            .retain(|(link, address)| near(link) && self.tables.needs_confirming(*link, *address));
         wanted.sort_unstable();
         wanted.dedup();
         for (link, address) in wanted {

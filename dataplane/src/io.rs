@@ -181,6 +181,12 @@ impl<S: QueueSocket, R: QueueRings> Io<S, R> {
         }
     }
 
+    /// Whether an SA of either direction is in a slot; told from a table much denser than theirs.
+    #[must_use]
+    pub fn has_sa(&self, slot: usize) -> bool {
+        self.spis.iter().any(|table| table.get(slot).is_some_and(|&spi| spi != 0))
+    }
+
     /// Takes what has arrived on the queue at `index`, a burst at most: its port and how many
     /// frames it was.
     #[inline]

@@ -297,7 +297,10 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
     fn publish_sas(&mut self, state: &mut Loop, count: usize, now_ms: u64) {
         for _ in 0..count.min(self.slots) {
             let slot = state.publish_at;
-            state.publish_at = (slot + 1) % self.slots.max(1);
+            state.publish_at = if slot + 1 < self.slots { slot + 1 } else { 0 };
+            if !self.io.has_sa(slot) {
+                continue;
+            }
             self.publish_slot(slot, now_ms);
             self.engine.poll_lifetimes(&mut self.io, slot, now_ms);
         }

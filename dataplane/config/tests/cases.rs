@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use std::path::Path;
-use xswan_config::{ChildMode, Config, EspAlgorithm, KeyOrigin};
+use xswan_config::{ChildMode, Config, EspAlgorithm, KeyOrigin, Rings};
 
 const FULL: &str = r#"
 [instance]
@@ -74,6 +74,8 @@ fn refused(text: &str, line_starts: &str, pieces: &[&str]) {
 #[test]
 fn everything_is_read() {
     let config = parse(FULL).expect("good");
+    let binding = parse(&with("burst = 32", "rings = \"xsk-rs\"")).expect("good");
+    assert_eq!(binding.dataplane.rings, Rings::XskRs);
     assert_eq!(config.instance.member, 3);
     assert_eq!(config.run_directory(), Path::new("/run/xswan/gwa"));
     assert_eq!(config.cores.workers, [1, 2, 3]);
@@ -100,6 +102,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.dataplane.sa_slots, 4096);
     assert_eq!(config.dataplane.replay_words, 262_144);
     assert_eq!(config.dataplane.tun, "xswan0");
+    assert_eq!(config.dataplane.rings, Rings::Own);
     assert!(config.warnings.is_empty());
     let shared = parse("[cores]\nworkers = \"0-1\"\n").expect("good");
     assert_eq!(shared.warnings.len(), 1);
@@ -123,6 +126,11 @@ fn cfg_03_named_errors() {
         &with("= \"busy\"", "= \"lazy\""),
         "x.toml:13:8: dataplane.wait: unknown",
         &["busy, sleep"],
+    );
+    refused(
+        &with("burst = 32", "rings = \"libxdp\""),
+        "x.toml:12:9: dataplane.rings: unknown",
+        &["own, xsk-rs"],
     );
     refused(&with("workers = \"1-3\"", ""), "x.toml:", &["cores.workers: missing"]);
     refused(&with("workers = \"1-3\"", "workers = \"\""), "x.toml:9:11: cores.workers:", &[]);

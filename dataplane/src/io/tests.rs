@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rtrb::RingBuffer;
 use xswan_pipeline::sink::Sink;
+use xswan_sa_api::Direction;
 use xswan_xsk::memory::{MemoryKernel, MemoryRings, MemorySocket, MemoryWire};
 use xswan_xsk::socket::RingSizes;
 use xswan_xsk::{Bell, ChunkSize, StallWatch};
@@ -370,4 +371,17 @@ fn a_long_packet_without_room_for_all_of_it_is_not_sent_in_part() {
     assert_eq!(bench.workers[1].jumbos.free(), 1);
     bench.assert_home();
     assert_eq!(bench.workers[1].jumbos.free(), 2);
+}
+
+#[test]
+fn a_slot_has_an_sa_from_its_first_spi_to_its_last() {
+    let mut bench = Bench::new(1);
+    let io = &mut bench.workers[0];
+    assert!(!io.has_sa(0) && !io.has_sa(1));
+    io.note_spi(Direction::Inbound, 0, 0x1001);
+    io.note_spi(Direction::Outbound, 0, 0x2001);
+    io.note_spi(Direction::Inbound, 0, 0);
+    assert!(io.has_sa(0));
+    io.note_spi(Direction::Outbound, 0, 0);
+    assert!(!io.has_sa(0));
 }

@@ -166,6 +166,9 @@ impl Mirror {
             }
             if let (true, Some(address), Some(mac)) = (usable, address, mac) {
                 tables.neighbours.insert((message.header.ifindex, address), mac);
+                if message.header.state == NeighbourState::Permanent {
+                    tables.permanent.insert((message.header.ifindex, address));
+                }
             }
         }
         Ok(())

@@ -9,7 +9,7 @@
 //! * a device that is not attached to AF_XDP is the kernel's business;
 //! * a VLAN device on an attached one becomes tags in the header.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use xswan_pipeline::forward::{Fib, L2Header, NextHop, Prefix, Ranges};
@@ -80,6 +80,8 @@ pub struct Tables {
     pub addresses: Vec<(u32, IpAddr)>,
     /// Usable neighbours.
     pub neighbours: BTreeMap<(u32, IpAddr), [u8; 6]>,
+    /// Those of them that the operator has set for good.
+    pub permanent: BTreeSet<(u32, IpAddr)>,
     /// Routes of both families.
     pub routes: Vec<Route>,
 }
@@ -93,6 +95,13 @@ struct Exit<'a> {
 }
 
 impl Tables {
+    /// Whether the kernel has to be asked now and then for this neighbour. Asked for one that
+    /// is permanent, it would make it an ordinary one that can be lost.
+    #[must_use]
+    pub fn needs_confirming(&self, link: u32, address: IpAddr) -> bool {
+        !self.permanent.contains(&(link, address))
+    }
+
     /// Builds the snapshot for ports attached in this order of interface indices.
     #[must_use]
     pub fn fib(&self, ports: &[u32]) -> Fib {

@@ -150,8 +150,8 @@ impl Region {
     #[inline(always)]
     pub(crate) fn surrender(&self, frame: Frame, state: State, tag: u16) {
         if let Some(word) = self.words.get(frame.number() as usize) {
-            let value = state as u32 | (u32::from(frame.home_byte()) << 8) | (u32::from(tag) << 16);
-            word.store(value, Ordering::Release);
+            let home = u32::from(frame.home_byte()) << HOME.trailing_zeros();
+            word.store(given(state, tag) | home, Ordering::Release);
         }
         std::mem::forget(frame);
     }
@@ -176,17 +176,17 @@ impl Region {
         // Load and store, not compare-and-swap: a frame is in one ring, and a ring has one
         // consumer. The kernel's own ring barriers order the hand-over between threads.
         let value = word.load(Ordering::Acquire);
-        if decode(value) != (from, tag) {
+        if value & !HOME != given(from, tag) {
             return Err(self.violated(Redeem::Unknown));
         }
         let offset = (descriptor.address & ((1 << self.shift) - 1)) as usize;
         let len = descriptor.len as usize;
         if offset.saturating_add(len) > self.frame_size() {
-            word.store((value & 0xff00) | State::Lost as u32, Ordering::Release);
+            word.store((value & HOME) | State::Lost as u32, Ordering::Release);
             self.lost.fetch_add(1, Ordering::Relaxed);
             return Err(self.violated(Redeem::Lost));
         }
-        word.store(value & 0xff00, Ordering::Release);
+        word.store(value & HOME, Ordering::Release);
         Ok(Frame::from_parts(
             NonNull::from(self),
             number as u32,
@@ -229,7 +229,7 @@ impl Region {
                 continue;
             }
             let taken =
-                word.compare_exchange(value, value & 0xff00, Ordering::AcqRel, Ordering::Relaxed);
+                word.compare_exchange(value, value & HOME, Ordering::AcqRel, Ordering::Relaxed);
             if taken.is_ok() {
                 let region = NonNull::from(self);
                 give(Frame::from_parts(
@@ -300,6 +300,15 @@ pub(crate) enum Redeem {
     Unknown,
     /// It names a frame of the ring but leaves the chunk; the frame is set aside.
     Lost,
+}
+
+/// The bits of a word that say where the frame belongs.
+const HOME: u32 = 0xff00;
+
+/// A word without its home: who has the frame, through which queue.
+#[inline(always)]
+const fn given(state: State, tag: u16) -> u32 {
+    state as u32 | (tag as u32) << 16
 }
 
 #[inline(always)]

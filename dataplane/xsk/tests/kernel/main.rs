@@ -7,6 +7,7 @@
     reason = "what a test builds on has to be there; a skipped one says why"
 )]
 
+mod multi_buffer;
 mod namespace;
 mod program;
 
@@ -14,6 +15,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use multi_buffer::{
+    a_long_packet_goes_over_several_buffers_both_ways,
+    a_packet_sent_over_two_buffers_arrives_in_one,
+};
 use namespace::within;
 use program::Program;
 use xswan_xsk::open::OpenedOn;
@@ -39,6 +44,7 @@ over_each_back_end! {
     xsk_01_an_empty_fill_ring_is_counted_and_filling_it_is_enough
     xsk_02_a_full_rx_ring_is_counted_exactly
     a_packet_sent_over_two_buffers_arrives_in_one
+    a_long_packet_goes_over_several_buffers_both_ways
     xsk_05_every_queue_can_be_closed_and_opened_again
     xsk_08_a_device_that_is_not_there_is_named
     xsk_11_a_queue_just_closed_can_be_bound_again
@@ -227,35 +233,6 @@ fn xsk_02_a_full_rx_ring_is_counted_exactly<B: Backend>() {
         take_home(&mut near.stocks, &mut batch);
         assert_eq!(near.queues[0].rings.outstanding().rx, 400 - 256, "kept for the next");
         assert_conserved(&near.umem, &near.stocks, &near.queues);
-    });
-}
-
-fn a_packet_sent_over_two_buffers_arrives_in_one<B: Backend>() {
-    within(|_| {
-        let sender = UmemConfig { multi_buffer: true, ..config(1) };
-        let mut near = open_all::<B>(sender, &[request("xk0", 0, Mode::Auto)]).unwrap();
-        let mut far = both_queues::<B>("xk1", 1);
-        let program = Program::attach(device_index(c"xk1")).unwrap();
-        program.set(0, far.queues[0].sockets[0].fd().unwrap()).unwrap();
-        let mut batch = FrameBatch::new();
-        far.stocks[0].take_into(&mut batch, 8);
-        far.queues[0].rings.fill(&mut batch);
-        let bytes = frame_for(0, 900);
-        let mut pieces = bytes.chunks(500).peekable();
-        while let Some(piece) = pieces.next() {
-            let mut frame = near.stocks[0].take().unwrap();
-            frame.chunk_mut()[..piece.len()].copy_from_slice(piece);
-            frame.set_len(piece.len()).unwrap();
-            frame.set_multi_buffer(pieces.peek().is_some());
-            batch.push(frame).unwrap();
-        }
-        assert_eq!(near.queues[0].sockets[0].tx(&mut batch), 2);
-        assert_eq!(near.queues[0].sockets[0].wake_tx(), Wake::Done);
-        complete_all(&mut near.queues[0], &mut near.stocks);
-        until(|| far.queues[0].sockets[0].rx(&mut batch) == 1);
-        assert_eq!(batch[0].bytes(), bytes);
-        assert!(!batch[0].is_multi_buffer());
-        take_home(&mut far.stocks, &mut batch);
     });
 }
 

@@ -11,6 +11,8 @@ const LINK_CREATE: i64 = 28;
 const MAP_TYPE_XSKMAP: u32 = 17;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
+/// The program takes frames over several buffers.
+const XDP_HAS_FRAGS: u32 = 1 << 5;
 const PSEUDO_MAP_FD: u64 = 1;
 const HELPER_REDIRECT_MAP: u64 = 51;
 
@@ -74,6 +76,7 @@ impl Program {
         attribute[0] = pair(PROG_TYPE_XDP, instructions.len() as u32);
         attribute[1] = instructions.as_ptr().expose_provenance() as u64;
         attribute[2] = c"GPL".as_ptr().expose_provenance() as u64;
+        attribute[5] = pair(0, XDP_HAS_FRAGS);
         let program = open(PROG_LOAD, &mut attribute)?;
         let mut attribute = [0; 16];
         attribute[0] = pair(program.as_raw_fd() as u32, device);
