@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use xswan_benches::gateways::BURST;
-use xswan_testkit::failure::Outcome;
+use xswan_testkit::failure::{Failure, Outcome};
 use xswan_testkit::netns;
 
 /// What can be measured alone.
@@ -51,8 +51,7 @@ struct Findings {
 pub fn measure(arguments: &Arguments) -> Outcome<()> {
     let wants = |part| arguments.only.is_none_or(|only| only == part);
     let mut found = Findings { text: String::new(), numbers: Map::new(), figures: Vec::new() };
-    xswan_benches::measure::pin();
-    let begin = Clock::read();
+    let begin = pinned(Clock::read)?;
     if wants(Part::Memory) {
         let plan = Plan {
             runs: if arguments.full { 11 } else { 5 },
@@ -60,10 +59,10 @@ pub fn measure(arguments: &Arguments) -> Outcome<()> {
             million: if arguments.full { Million::Everyone } else { Million::Fastest },
         };
         report::progress("from memory: back-ends, SAs and sizes in turn");
-        let rows = memory::measure(plan)?;
+        let rows = pinned(|| memory::measure(plan))??;
         report::progress("from memory: lengths of a burst");
-        let bursts = memory::bursts(plan)?;
-        found.add_memory(&rows, &bursts, begin.is_steady(&Clock::read()));
+        let bursts = pinned(|| memory::bursts(plan))??;
+        found.add_memory(&rows, &bursts, begin.is_steady(&pinned(Clock::read)?));
     }
     if wants(Part::Idle) {
         match netns::privileged() {
@@ -74,9 +73,18 @@ pub fn measure(arguments: &Arguments) -> Outcome<()> {
             Err(why) => found.add_left_out("idle", &why),
         }
     }
-    // Workers and threads of the parts are pinned on their own; the clock is this core's.
-    let machine = machine::describe(begin, Clock::read());
+    let machine = machine::describe(begin, pinned(Clock::read)?);
     found.write(machine, &arguments.folder, arguments.json.as_deref())
+}
+
+/// Works on a thread of its own on the last core: daemons started later do not inherit it.
+fn pinned<T: Send>(work: impl FnOnce() -> T + Send) -> Outcome<T> {
+    let work = || {
+        xswan_benches::measure::pin();
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join())
+        .map_err(|_| Failure::new("a measurement panicked"))
 }
 
 impl Findings {

@@ -59,7 +59,6 @@ pub fn describe(begin: Clock, end: Clock) -> Value {
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "caches": caches(),
         "kernel": file("/proc/sys/kernel/osrelease"),
-        "command_line": file("/proc/cmdline"),
         "memory_kb": meminfo("MemTotal:"),
         "hugepages": meminfo("HugePages_Total:"),
         "tsc_hz": begin.tsc_hz,
