@@ -20,6 +20,8 @@ use crate::frames::{Buffer, Pool};
 
 /// Packets in a burst.
 pub const BURST: usize = 64;
+/// Packets in the longest burst that anything measures.
+pub const LONGEST_BURST: usize = 256;
 /// The port to the other gateway.
 pub const OUTER: u16 = 0;
 /// The port to the hosts.
@@ -121,10 +123,11 @@ pub fn pair(count: u32, backend: Backend) -> (Gateway, Gateway) {
     (left, right)
 }
 
-/// The host behind the receiver that an SA protects.
-const fn host(slot: u32) -> [u8; 4] {
-    let [.., high, low] = slot.to_be_bytes();
-    [10, 2, high, low]
+/// The host behind the receiver that an SA protects: one of 10.2.0.0 to 10.17.255.255.
+#[must_use]
+pub const fn host(slot: u32) -> [u8; 4] {
+    let [_, top, high, low] = slot.to_be_bytes();
+    [10, 2 + (top & 15), high, low]
 }
 
 fn gateway(count: u32, is_right: bool) -> Gateway {
@@ -149,10 +152,10 @@ fn gateway(count: u32, is_right: bool) -> Gateway {
     };
     Gateway {
         engine,
-        pool: Pool::new(4 * BURST),
+        pool: Pool::new(2 * LONGEST_BURST),
         fib: fib(is_right),
         spd: Spd::new((0..count).map(policy).collect()),
-        burst: Vec::with_capacity(BURST),
+        burst: Vec::with_capacity(LONGEST_BURST),
     }
 }
 
@@ -169,7 +172,12 @@ fn fib(is_right: bool) -> Fib {
     let prefixes = [
         prefix([0; 4], 0, hop(OUTER)),
         prefix([192, 0, 2, side], 32, NextHop::Local),
-        prefix([10, side, 0, 0], 16, hop(INNER)),
+        // The receiver has the hosts of all SAs behind it, more than 16 bits can tell apart.
+        if is_right {
+            prefix([10, 0, 0, 0], 8, hop(INNER))
+        } else {
+            prefix([10, 1, 0, 0], 16, hop(INNER))
+        },
         prefix([10, side, 0, 254], 32, NextHop::Local),
     ];
     Fib::new(&prefixes, vec![(Some([192, 0, 2, side]), None), (Some([10, side, 0, 254]), None)])

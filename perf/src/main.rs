@@ -6,14 +6,21 @@
 //! Three loads a size: as fast as the sender can, then half and nine tenths of what came
 //! through. Latency counts from the intended send time, so a sender held up hides nothing.
 //!
-//! `handshakes` measures IKEv2 instead, beside strongSwan.
+//! `handshakes` measures IKEv2 instead, beside strongSwan; `report` measures the engine from
+//! memory and writes tables, figures and numbers into a folder.
 
 mod charon;
+mod complete;
+mod figure;
 mod handshakes;
 mod hgrm;
+mod idle;
 mod load;
+mod machine;
+mod memory;
 mod processor_time;
 mod report;
+mod statistics;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -67,16 +74,21 @@ struct Arguments {
 enum Command {
     /// Measures IKEv2 handshakes a second and what one costs the responder.
     Handshakes(handshakes::Arguments),
+    /// Measures the engine from memory and idle gateways, and writes a report.
+    Report(complete::Arguments),
 }
 
 fn main() -> ExitCode {
     keep_logs_quiet();
     let arguments = Arguments::parse();
-    let ready = netns::privileged().map_err(Failure::new);
-    let measured = ready.and_then(|()| match &arguments.command {
-        Some(Command::Handshakes(arguments)) => handshakes::measure(arguments),
-        None => measure(&arguments),
-    });
+    let ready = || netns::privileged().map_err(Failure::new);
+    let measured = match &arguments.command {
+        Some(Command::Report(arguments)) => complete::measure(arguments),
+        Some(Command::Handshakes(arguments)) => {
+            ready().and_then(|()| handshakes::measure(arguments))
+        }
+        None => ready().and_then(|()| measure(&arguments)),
+    };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

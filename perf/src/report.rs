@@ -3,6 +3,7 @@
 
 use crate::load::RunResult;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
 use xswan_testkit::failure::Failure;
 
@@ -97,6 +98,17 @@ pub fn handshakes(results: &[Value]) {
             result["retransmissions"]
         );
     }
+}
+
+/// Says what is under way; to standard error, so that the report can be piped.
+pub fn progress(what: &str) {
+    eprintln!("measuring {what}");
+}
+
+/// Prints a report and says where it is.
+pub fn written(text: &str, folder: &Path) {
+    println!("{text}");
+    eprintln!("written to {}", folder.display());
 }
 
 /// Prints what went wrong.

@@ -9,6 +9,7 @@ mod deny;
 mod ebpf;
 mod fuzz;
 mod interop;
+mod perf;
 mod setup;
 mod shell;
 mod spdx;
@@ -29,7 +30,10 @@ cargo xtask <command>
   interop PEER [ARGUMENTS] the interop lab's scenarios against strongSwan and others
   fuzz TARGET [--seconds N]
   bench [ARGUMENTS]        criterion benches of every step
-  perf [ARGUMENTS]         whole gateways measured in namespaces
+  perf [--full] [--json FILE] [--only PART]
+                           the report: tables, figures, numbers into target/perf
+  perf tunnel|handshakes [ARGUMENTS]
+                           one measurement of whole gateways alone
 ";
 
 fn main() -> ExitCode {
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(rest),
         "interop" => interop::run(rest),
         "bench" => bench(rest),
-        "perf" => perf(rest),
+        "perf" => perf::run(rest),
         "help" | "-h" | "--help" => {
             shell::say(USAGE.trim_end());
             Ok(())
@@ -67,12 +71,4 @@ fn main() -> ExitCode {
 fn bench(arguments: &[String]) -> Result<(), String> {
     setup::run()?;
     shell::run(shell::cargo().args(["bench", "--package", "xswan-benches"]).args(arguments))
-}
-
-fn perf(arguments: &[String]) -> Result<(), String> {
-    setup::run()?;
-    demo::build_daemons(&["--package", "xswan-perf", "--bin", "xswan-perf"])?;
-    let program = shell::release_dir()?.join("xswan-perf");
-    let mut command = std::process::Command::new(program);
-    shell::run(command.env("XSWAN_BIN_DIR", shell::release_dir()?).args(arguments))
 }
