@@ -88,6 +88,8 @@ pub struct Engine {
     numbers: Numbers,
     actions: VecDeque<Action>,
     statistics: Statistics,
+    /// Our outer addresses.
+    addresses: Vec<IpAddr>,
 }
 
 impl Engine {
@@ -115,6 +117,7 @@ impl Engine {
             numbers: Numbers::default(),
             actions: VecDeque::new(),
             statistics: Statistics::default(),
+            addresses: Vec::new(),
         }
     }
 
@@ -181,6 +184,13 @@ impl Engine {
             Input::PeerMoved { spi_in, remote } => {
                 self.with_child(now, host, spi_in, |state, ctx| state.peer_moved(ctx, remote));
             }
+            Input::LocalAddresses { addresses } => {
+                self.addresses = addresses;
+                let all: Vec<IkeId> = self.sas.keys().copied().collect();
+                for id in all {
+                    self.with_sa(now, host, id, State::addresses_changed);
+                }
+            }
             Input::ChildUse { spi_in, idle_in_ms, idle_out_ms } => {
                 self.with_child(now, host, spi_in, |state, ctx| {
                     state.child_use(ctx, spi_in, idle_in_ms, idle_out_ms)
@@ -210,6 +220,7 @@ impl Engine {
             actions: &mut self.actions,
             wishes: &mut wishes,
             others: Others { index: &self.index, sas: &self.sas },
+            addresses: &self.addresses,
         };
         let established = state.is_established();
         let state = work(state, &mut ctx);
@@ -240,6 +251,7 @@ impl Engine {
             actions: &mut self.actions,
             wishes: &mut wishes,
             others: Others { index: &self.index, sas: &self.sas },
+            addresses: &self.addresses,
         };
         let result = work(&mut ctx);
         self.grant(now, host, wishes);

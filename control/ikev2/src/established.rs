@@ -24,6 +24,7 @@ use crate::event::Level;
 use crate::exchange::create_child_sa::FollowUp;
 use crate::input::{ChildId, RequestId};
 use crate::message_id::Due;
+use crate::mobike::MobikeTask;
 use crate::policy::{ChildPolicy, StartAction};
 use crate::rekey::Rival;
 use crate::sa::{Context, Inbound, SaCore, Wish};
@@ -288,6 +289,12 @@ impl Established {
             }
             Task::Close(close) => self.closed(ctx, &close),
             Task::Informational => After::Stays,
+            Task::Mobike(MobikeTask::Update { pair, cookie }) => {
+                self.update_response(ctx, (pair, &cookie), &inbound)
+            }
+            Task::Mobike(MobikeTask::Check { pair, cookie }) => {
+                self.check_response(ctx, (pair, &cookie), &inbound)
+            }
             Task::Forgotten(forgotten) => self.forgotten_response(ctx, forgotten, &inbound),
         };
         self.settle(ctx, after)
@@ -340,6 +347,10 @@ impl Established {
         let keepalive_ms = ctx.settings().keepalive_ms;
         self.keepalive_ms = (keepalive_ms > 0).then_some(keepalive_ms);
         while self.task.is_none() && self.core.requests.is_idle() {
+            if let Some(task) = self.start_update(ctx).or_else(|| self.start_check(ctx)) {
+                self.task = Some(task);
+                return;
+            }
             let now = ctx.millis();
             let ready = self.jobs.iter().position(|planned| planned.at <= now);
             let Some(planned) = ready.and_then(|position| self.jobs.remove(position)) else {

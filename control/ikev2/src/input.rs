@@ -91,6 +91,12 @@ pub enum Input {
         /// The new address and port.
         remote: SocketAddr,
     },
+    /// The addresses that we can send from, preferred ones first. Told at the start and whenever
+    /// they change.
+    LocalAddresses {
+        /// All of them.
+        addresses: Vec<std::net::IpAddr>,
+    },
     /// When ESP last arrived and left, for liveness checks and keepalives.
     ChildUse {
         /// Our SPI of the pair.

@@ -30,6 +30,7 @@ mod host;
 pub mod input;
 mod liveness;
 mod message_id;
+mod mobike;
 pub mod nat;
 pub mod policy;
 pub mod pool;

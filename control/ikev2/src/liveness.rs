@@ -137,6 +137,7 @@ impl Task {
             | Self::Discard { .. }
             | Self::Close(_)
             | Self::Informational
+            | Self::Mobike(_)
             | Self::Forgotten(_) => None,
         }
     }

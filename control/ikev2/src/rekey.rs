@@ -382,6 +382,7 @@ fn successor_core(
         request_fragments: Default::default(),
         response_fragments: Default::default(),
         peer: old.peer.clone(),
+        mobike: old.mobike.clone(),
         created: now,
         last_inbound: now,
         last_outbound: now,

@@ -33,6 +33,8 @@ pub(crate) struct Context<'a> {
     pub(crate) actions: &'a mut VecDeque<Action>,
     pub(crate) wishes: &'a mut Vec<Wish>,
     pub(crate) others: Others<'a>,
+    /// Our outer addresses, as far as the shell has told.
+    pub(crate) addresses: &'a [std::net::IpAddr],
 }
 
 /// The next numbers of SAs.
@@ -170,6 +172,7 @@ pub(crate) struct SaCore {
     /// Fragments of the response to ours. Both may arrive mixed with each other.
     pub(crate) response_fragments: Fragments,
     pub(crate) peer: PeerFeatures,
+    pub(crate) mobike: crate::mobike::Mobike,
     pub(crate) created: Millis,
     /// When the peer last proved that it is there.
     pub(crate) last_inbound: Millis,

@@ -264,6 +264,17 @@ impl State {
         }
     }
 
+    /// Our addresses are others now.
+    pub(crate) fn addresses_changed(self, ctx: &mut Context<'_>) -> Self {
+        match self {
+            Self::Established(mut state) => {
+                state.addresses_changed(ctx);
+                state.settle(ctx, After::Stays)
+            }
+            other => other,
+        }
+    }
+
     /// Somebody says without proof that the peer has no such IKE SA.
     pub(crate) fn doubted(self, ctx: &mut Context<'_>) -> Self {
         match self {

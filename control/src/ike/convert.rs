@@ -170,7 +170,8 @@ fn connection_policy(
         vips: ike.vips.clone(),
         pools: ike.pools.clone(),
         encap: connection.encap,
-        mobike: ike.mobike,
+        // Not announced before the daemon tells the core its addresses: a peer would rely on it.
+        mobike: false,
         fragmentation: match ike.fragmentation {
             // RFC 7383 section 2.3 has no more than "yes": the peer has to agree.
             xswan_config::IkeFragmentation::Yes | xswan_config::IkeFragmentation::Force => {

@@ -115,6 +115,11 @@ impl Gateway {
         self.host.spis = installed.chain(imported.reserved_spis).collect();
     }
 
+    /// Its address is another one from now on; the core is not told.
+    pub const fn set_address(&mut self, address: IpAddr) {
+        self.host.address = address;
+    }
+
     /// Its address.
     #[must_use]
     pub const fn address(&self) -> IpAddr {

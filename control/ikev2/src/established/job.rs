@@ -8,6 +8,7 @@ use crate::clock::Millis;
 use crate::established::Wanted;
 use crate::exchange::create_child_sa::{ChildTask, FollowUpTask, IkeTask};
 use crate::input::{ChildId, RequestId};
+use crate::mobike::MobikeTask;
 use crate::sa::Context;
 use crate::wire::{ExchangeType, Payload};
 
@@ -91,6 +92,8 @@ pub(crate) enum Task {
     Close(Close),
     /// Liveness and notifications.
     Informational,
+    /// Addresses.
+    Mobike(MobikeTask),
     /// A request of before a restart, whose private values are gone.
     Forgotten(Forgotten),
 }
@@ -145,9 +148,11 @@ impl Task {
         match self {
             Self::Child(_) | Self::Ike(_) | Self::Forgotten(_) => ExchangeType::CREATE_CHILD_SA,
             Self::FollowUp(_) => ExchangeType::IKE_FOLLOWUP_KE,
-            Self::Delete(_) | Self::Discard { .. } | Self::Close(_) | Self::Informational => {
-                ExchangeType::INFORMATIONAL
-            }
+            Self::Delete(_)
+            | Self::Discard { .. }
+            | Self::Close(_)
+            | Self::Informational
+            | Self::Mobike(_) => ExchangeType::INFORMATIONAL,
         }
     }
 
@@ -162,7 +167,9 @@ impl Task {
                 Job::Discard { spi_in }
             }
             Self::Close(close) => Job::Close(close),
-            Self::Informational | Self::Forgotten(Forgotten::Ike { .. }) => return,
+            Self::Informational | Self::Mobike(_) | Self::Forgotten(Forgotten::Ike { .. }) => {
+                return;
+            }
         };
         job.abandon(ctx, why);
     }
@@ -177,6 +184,7 @@ impl Task {
             | Self::Discard { .. }
             | Self::Close(_)
             | Self::Informational
+            | Self::Mobike(_)
             | Self::Forgotten(_) => None,
         }
     }
@@ -191,6 +199,7 @@ impl Task {
             | Self::Discard { .. }
             | Self::Close(_)
             | Self::Informational
+            | Self::Mobike(_)
             | Self::Forgotten(_) => false,
         }
     }
@@ -201,7 +210,7 @@ impl Task {
             Self::Child(_) | Self::Delete(_) | Self::Discard { .. } => true,
             Self::Forgotten(forgotten) => matches!(forgotten, Forgotten::Child { .. }),
             Self::FollowUp(task) => task.is_child(),
-            Self::Ike(_) | Self::Close(_) | Self::Informational => false,
+            Self::Ike(_) | Self::Close(_) | Self::Informational | Self::Mobike(_) => false,
         }
     }
 
@@ -215,6 +224,7 @@ impl Task {
             | Self::Discard { .. }
             | Self::Close(_)
             | Self::Informational
+            | Self::Mobike(_)
             | Self::Forgotten(Forgotten::Child { .. }) => false,
         }
     }

@@ -341,6 +341,7 @@ fn new_core(
         request_fragments: Fragments::default(),
         response_fragments: Fragments::default(),
         peer: parts.features,
+        mobike: Default::default(),
         created: ctx.now.monotonic,
         last_inbound: ctx.now.monotonic,
         last_outbound: ctx.now.monotonic,

@@ -55,6 +55,10 @@ impl Established {
             let why = if unwanted { "the peer does not accept us" } else { "the peer closed it" };
             return self.closed_by_peer(ctx, why);
         }
+        if let Err(kind) = self.address_request(ctx, inbound) {
+            self.core.refuse(ctx, inbound, kind);
+            return After::Stays;
+        }
         let mut closed = Vec::new();
         for delete in deletes().filter(|delete| delete.protocol == protocol::ESP) {
             for spi in &delete.spis {

@@ -83,6 +83,7 @@ pub(super) fn read(reader: &mut Reader<'_>, import: &Import<'_>) -> Result<SaCor
         request_fragments: Default::default(),
         response_fragments: Default::default(),
         peer,
+        mobike: Default::default(),
         created: reader.time()?,
         last_inbound: reader.time()?,
         last_outbound: reader.time()?,

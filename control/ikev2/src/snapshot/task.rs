@@ -21,7 +21,7 @@ const REKEY_CHILD: u8 = 6;
 
 pub(super) fn write(writer: &mut Writer, task: Option<&Task>) {
     match task {
-        None | Some(Task::Informational) => writer.u8(NONE),
+        None | Some(Task::Informational | Task::Mobike(_)) => writer.u8(NONE),
         Some(Task::Child(task)) => write_spi(writer, CHILD, task.spi_in()),
         Some(Task::Ike(task)) => write_ike(writer, task.nonce()),
         Some(Task::Forgotten(Forgotten::Ike { lowest_nonce })) => write_ike(writer, lowest_nonce),

@@ -4,6 +4,7 @@
 mod collisions;
 mod informational;
 mod liveness;
+mod mobike;
 mod pair;
 mod rekeying;
 mod snapshot;

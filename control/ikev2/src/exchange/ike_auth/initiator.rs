@@ -133,6 +133,9 @@ impl AuthRequested {
         }
         payloads.extend(configuration::request(&connection.vips));
         payloads.extend(self.offer_child(ctx)?);
+        if crate::mobike::is_offered(&connection) {
+            payloads.extend(crate::mobike::offer(ctx, self.core.local.ip()));
+        }
         payloads.push(status(NotifyType::MULTIPLE_AUTH_SUPPORTED));
         let eap = |method: &AuthMethod| matches!(method, AuthMethod::Eap(_));
         let both = eap(&round.method)
@@ -330,6 +333,9 @@ impl AuthRequested {
     /// Everything is proved: the IKE SA stands, with or without the Child SA.
     fn finish(mut self: Box<Self>, ctx: &mut Context<'_>, inbound: &Inbound) -> State {
         let Some((remote_id, _)) = self.peer.take() else { return State::Closed };
+        let mobile = notify(&inbound.payloads, NotifyType::MOBIKE_SUPPORTED).is_some();
+        self.core.peer.mobike = mobile && crate::mobike::is_offered(&self.core.connection);
+        self.core.mobike.learn(&inbound.payloads);
         let assigned = self.virtual_addresses(ctx, &inbound.payloads);
         let text = format!(
             "IKE_SA {}[{}] established between {}[{}]...{}[{remote_id}]",

@@ -364,6 +364,12 @@ impl Authenticating {
             let data = seconds.to_be_bytes().to_vec();
             payloads.push(Payload::Notify(Notify::new(NotifyType::AUTH_LIFETIME, data)));
         }
+        let mobile = has(NotifyType::MOBIKE_SUPPORTED) && crate::mobike::is_offered(&connection);
+        self.core.peer.mobike = mobile;
+        if mobile {
+            self.core.mobike.learn(&first);
+            payloads.extend(crate::mobike::offer(ctx, self.core.local.ip()));
+        }
         self.core.respond(ctx, inbound, &payloads);
         ctx.wishes.push(Wish::Unique {
             ike: self.core.id,

@@ -317,7 +317,9 @@ impl InitRequested {
         let Ok(keys) = keys else { return Err((self, "the keys cannot be derived".into())) };
         let nat = nat_found(&message.payloads, spis, local, remote);
         let (mut local, mut remote) = (local, remote);
-        let float = nat.known && (nat.local || nat.remote);
+        // With MOBIKE always: a NAT may come later (RFC 4555 section 3.3).
+        let mobile = crate::mobike::is_offered(&self.connection);
+        let float = nat.known && (nat.local || nat.remote || mobile);
         if float || self.connection.encap {
             local.set_port(if local.port() == IKE_PORT { NAT_PORT } else { local.port() });
             remote.set_port(if remote.port() == IKE_PORT { NAT_PORT } else { remote.port() });
