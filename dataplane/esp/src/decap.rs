@@ -393,8 +393,9 @@ impl<A, S> InboundSa<A, S> {
 #[inline(always)]
 fn is_padding(plain: &[u8], pad: &[u8]) -> bool {
     // What alignment asks for is up to three octets, compared as one number.
-    if let (0..=3, Some(end)) = (pad.len(), plain.last_chunk::<8>()) {
-        let bits = (pad.len() as u32).wrapping_mul(8);
+    if let (len @ 0..=3, Some(end)) = (pad.len(), plain.last_chunk::<8>()) {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 3")]
+        let bits = (len as u32).wrapping_mul(8);
         let mask = 1_u64.wrapping_shl(bits).wrapping_sub(1);
         let end = u64::from_le_bytes(*end).wrapping_shr(48_u32.wrapping_sub(bits));
         return (end ^ 0x03_0201) & mask == 0;

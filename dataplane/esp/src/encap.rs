@@ -177,6 +177,7 @@ pub fn prepare_parsed<A, L: LeaseStore>(
 /// Tunnel mode, an AEAD and no padding but what alignment asks for: nearly every packet there is.
 ///
 /// The same as [`prepare_other`] with everything that is known of such an SA written out.
+#[expect(clippy::cast_possible_truncation, reason = "lengths of headers, known to the compiler")]
 #[inline(always)]
 fn prepare_plain<A, L: LeaseStore>(
     sa: &mut OutboundSa<A, L>,

@@ -57,6 +57,7 @@ impl Outer {
     /// [`DropReason::ReservedSpi`]; in UDP [`DropReason::BadUdpLength`],
     /// [`DropReason::BadUdpChecksum`], [`DropReason::Keepalive`]; and
     /// [`DropReason::NotLocal`] for what is no ESP at all.
+    #[expect(clippy::cast_possible_truncation, reason = "an IP packet's lengths")]
     #[inline(always)]
     pub fn from_brief(brief: &Brief, frame: &[u8]) -> Result<Self, DropReason> {
         if brief.is_fragment() {

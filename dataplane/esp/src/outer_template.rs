@@ -90,6 +90,7 @@ impl OuterTemplate {
 
     /// Writes the headers to the front of `out`, which is the whole outer packet; `None` if it is
     /// too short or too long for one.
+    #[expect(clippy::cast_possible_truncation, reason = "20 or 40")]
     #[inline(always)]
     pub(crate) fn emit(&self, variable: &Variable, out: &mut [u8]) -> Option<()> {
         let total_len = u16::try_from(out.len()).ok()?;

@@ -485,9 +485,9 @@ const CIPHER: usize = 40;
 const HOT: usize = 256 - 16;
 const _: () = {
     let lifetime = core::mem::offset_of!(OutboundSa<[u64; CIPHER / 8], [u64; 2]>, lifetime);
-    assert!(lifetime + Lifetime::HOT_LEN <= HOT);
+    assert!(lifetime.saturating_add(Lifetime::HOT_LEN) <= HOT);
     let lifetime = core::mem::offset_of!(InboundSa<[u64; CIPHER / 8], [u64; 3]>, lifetime);
-    assert!(lifetime + Lifetime::HOT_LEN <= HOT);
+    assert!(lifetime.saturating_add(Lifetime::HOT_LEN) <= HOT);
     assert!(size_of::<OutboundSa<(), ()>>() <= 320);
     assert!(size_of::<InboundSa<(), [u64; 0]>>() <= 320);
 };

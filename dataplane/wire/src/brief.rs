@@ -75,6 +75,7 @@ impl Brief {
     }
 
     /// IPv4 without options that is no fragment.
+    #[expect(clippy::cast_possible_truncation, reason = "the offset is 0 or 14")]
     #[inline(always)]
     fn common_v4(frame: &[u8], l3_offset: usize) -> Option<Self> {
         let header = frame.get(l3_offset..)?.first_chunk::<{ ipv4::HEADER_LEN }>()?;
@@ -96,6 +97,7 @@ impl Brief {
     }
 
     /// IPv6 without extension headers.
+    #[expect(clippy::cast_possible_truncation, reason = "the offset is 0 or 14; 17 bits of length")]
     #[inline(always)]
     fn common_v6(frame: &[u8], l3_offset: usize) -> Option<Self> {
         let header = frame.get(l3_offset..)?.first_chunk::<{ ipv6::HEADER_LEN }>()?;

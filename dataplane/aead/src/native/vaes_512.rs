@@ -29,10 +29,12 @@ mod short;
 /// Octets of a lane.
 const LANE: usize = 64;
 
-/// Longest texts that take one lane, two, and three.
+/// Longest texts that take one lane, two, and three; the shortest that take the next.
 const ONE_LANE: usize = short::max_len(1);
 const TWO_LANES: usize = short::max_len(2);
 const THREE_LANES: usize = short::max_len(3);
+const TWO_FROM: usize = ONE_LANE + 1;
+const THREE_FROM: usize = TWO_LANES + 1;
 
 /// Ones for the first `len` octets of a lane; all if there are more.
 #[inline(always)]
@@ -285,8 +287,10 @@ pub(super) fn seal<const R: usize, const G: usize>(
     let (text, tag) = dst.split_last_chunk_mut::<16>()?;
     match text_len {
         ..=ONE_LANE => short::seal::<R, 1>(record, nonce, &known, src, trailer, text, tag),
-        ..=TWO_LANES => short::seal::<R, 2>(record, nonce, &known, src, trailer, text, tag),
-        ..=THREE_LANES => short::seal::<R, 3>(record, nonce, &known, src, trailer, text, tag),
+        TWO_FROM..=TWO_LANES => short::seal::<R, 2>(record, nonce, &known, src, trailer, text, tag),
+        THREE_FROM..=THREE_LANES => {
+            short::seal::<R, 3>(record, nonce, &known, src, trailer, text, tag)
+        }
         _ => return seal_long::<R, G>(record, nonce, &known, src, text, tag),
     }
     Some(())
@@ -379,8 +383,8 @@ pub(super) fn open<const R: usize, const G: usize>(
     let known = Known::new(record, aad, text.len());
     match text.len() {
         ..=ONE_LANE => short::open::<R, 1>(record, nonce, &known, text, tag, dst),
-        ..=TWO_LANES => short::open::<R, 2>(record, nonce, &known, text, tag, dst),
-        ..=THREE_LANES => short::open::<R, 3>(record, nonce, &known, text, tag, dst),
+        TWO_FROM..=TWO_LANES => short::open::<R, 2>(record, nonce, &known, text, tag, dst),
+        THREE_FROM..=THREE_LANES => short::open::<R, 3>(record, nonce, &known, text, tag, dst),
         _ => open_long::<R, G>(record, nonce, &known, text, tag, dst),
     }
 }

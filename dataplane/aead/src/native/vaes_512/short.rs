@@ -81,8 +81,9 @@ impl<const V: usize> Places<V> {
     #[target_feature(enable = "avx512f,avx512bw,bmi2")]
     fn store(&self, text: &mut [u8], at: usize, value: __m512i) {
         let lane = text.as_mut_ptr().wrapping_sub(BLOCK).wrapping_add(LANE * at);
+        let mask = self.text(at);
         // SAFETY: octets that the mask leaves out are not written; the others are the slice's.
-        unsafe { _mm512_mask_storeu_epi8(lane.cast(), self.text(at), value) }
+        unsafe { _mm512_mask_storeu_epi8(lane.cast(), mask, value) }
     }
 
     /// Ciphers text, with zeros in the first place.
