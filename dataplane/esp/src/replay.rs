@@ -187,6 +187,15 @@ impl<S: AsRef<[u64]> + AsMut<[u64]>> ReplayWindow<S> {
         self.esn
     }
 
+    /// What a packet with this number will read of the state: to be asked for ahead of time.
+    #[inline(always)]
+    #[must_use]
+    pub fn places(&self, seq_low: u32) -> [Option<&u64>; 2] {
+        let words = self.state.as_ref();
+        let ring = self.ring_index(u64::from(seq_low) / WORD_BITS);
+        [words.first(), words.get(ring)]
+    }
+
     /// First check, before the cipher: infers the high half and asks the window.
     ///
     /// # Errors

@@ -195,10 +195,11 @@ impl FlowCache {
         place as usize & self.places.len().wrapping_sub(1)
     }
 
-    /// The line to be asked for ahead of [`FlowCache::find`].
+    /// The lines to be asked for ahead of [`FlowCache::find`]: nearly always it is one of two.
     #[inline(always)]
-    pub(crate) fn line(&self, place: u32) -> Option<&impl Sized> {
-        self.places.get(self.index(place))
+    pub(crate) fn lines(&self, place: u32) -> [Option<&impl Sized>; 2] {
+        let first = self.index(place);
+        [self.places.get(first), self.places.get(first ^ 1)]
     }
 
     /// What these tables have said of the flow, if it is still known.

@@ -16,7 +16,7 @@ use xswan_wire::brief::Brief;
 use crate::engine::{Engine, Env, Inbound, is_esp};
 use crate::flow_cache::{FlowKey, Known, NO_ROW};
 use crate::forward::NextHop;
-use crate::outbound::decrement_ttl;
+use crate::outbound::{KEY_AHEAD, SA_AHEAD, decrement_ttl};
 use crate::sink::{Event, Sink};
 use crate::table::Owner;
 
@@ -27,9 +27,6 @@ use crate::table::Owner;
 pub(crate) const L2_ROOM: usize = 14;
 /// Failures in a row that are reported, and every so many after that.
 const INTEGRITY_ALARM: u64 = 1024;
-
-/// Packets ahead of the one at hand for which the next stage's memory is asked for.
-const AHEAD: usize = 4;
 
 /// A packet between its outer headers and its SA.
 pub(crate) struct EspWork<F> {
@@ -165,11 +162,18 @@ where
     #[inline(always)]
     fn ask_inbound_ahead<K: Sink<Frame = F>>(&self, next: &[EspWork<F>]) {
         let entry = |at: usize| self.inbound.at(next.get(at)?.slot as usize);
-        if let Some(entry) = entry(2 * AHEAD) {
+        if let Some(entry) = entry(SA_AHEAD) {
             K::prefetch(entry);
         }
-        if let Some(entry) = entry(AHEAD) {
+        if let (Some(entry), Some(item)) = (entry(KEY_AHEAD), next.get(KEY_AHEAD)) {
             entry.sa.cipher().prefetch();
+            entry
+                .sa
+                .replay()
+                .places(item.outer.seq_low)
+                .into_iter()
+                .flatten()
+                .for_each(K::prefetch);
         }
     }
 
@@ -190,9 +194,7 @@ where
                 let moved = inner.moved().then(|| outer.source());
                 sink.recycle(frame);
                 let place = self.flows.place(&key);
-                if let Some(line) = self.flows.line(place) {
-                    K::prefetch(line);
-                }
+                self.flows.lines(place).into_iter().flatten().for_each(K::prefetch);
                 self.opened_work.push(OpenedWork { out, inner, moved, port, slot, place });
             }
             Err(reason) => {

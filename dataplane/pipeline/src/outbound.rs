@@ -22,9 +22,11 @@ use crate::inbound::L2_ROOM;
 use crate::sink::{Event, Sink};
 use crate::spd::{Action, SaHandle};
 
-/// Packets ahead of the one at hand for which the next stage's memory is asked for: as many as
-/// fit between a request and its answer, fewer than would push each other out of the cache.
-const AHEAD: usize = 4;
+/// Packets ahead of the one at hand whose key is asked for: so long as memory takes to answer.
+pub(crate) const KEY_AHEAD: usize = 6;
+/// Packets ahead whose SA is asked for: it must be there when it says where its key is. More would
+/// push each other out of the cache.
+pub(crate) const SA_AHEAD: usize = 14;
 
 /// A clear packet between its headers and its policy.
 pub(crate) struct ClearWork<F> {
@@ -114,9 +116,7 @@ where
         }
         let key = FlowKey::outbound(&brief, bytes);
         let (rest, place) = (key.rest(), self.flows.place(&key));
-        if let Some(line) = self.flows.line(place) {
-            K::prefetch(line);
-        }
+        self.flows.lines(place).into_iter().flatten().for_each(K::prefetch);
         let (row, slot, is_local, refused) = (NO_ROW, NONE, false, None);
         let item = ClearWork { frame, rest, brief, place, row, slot, port, is_local, refused };
         self.clear_work.push(item);
@@ -145,10 +145,10 @@ where
     #[inline(always)]
     fn ask_outbound_ahead<K: Sink<Frame = F>>(&self, next: &[ClearWork<F>]) {
         let entry = |at: usize| self.outbound.at(next.get(at)?.slot as usize);
-        if let Some(entry) = entry(2 * AHEAD) {
+        if let Some(entry) = entry(SA_AHEAD) {
             K::prefetch(entry);
         }
-        if let Some(entry) = entry(AHEAD) {
+        if let Some(entry) = entry(KEY_AHEAD) {
             entry.sa.cipher().prefetch();
         }
     }
