@@ -300,7 +300,9 @@ all_sas() {  # gateway; nothing from a DUT that is not in DUT_LISTS: those whose
   sw "$1" --list-sas
 }
 settle() {  # IKE_SAs CHILD_SAs [gateway...]: within 12 s each has exactly so many, all in use;
-          # LINGER=1: of charon's own, those it has replaced and waits for the peer to delete do not count
+          # LINGER=1: of charon's own, those it has replaced and waits for the peer to delete do not
+          # count, nor children it has deleted and not put away: its timer looks for them in an IKE_SA
+          # that may have been rekeyed since
   local ike=$1 child=$2 g i now; shift 2
   [ $# -gt 0 ] || set -- gwa gwb
   for g; do
@@ -314,8 +316,9 @@ settle() {  # IKE_SAs CHILD_SAs [gateway...]: within 12 s each has exactly so ma
 }
 settled() {  # gateway IKE_SAs CHILD_SAs list
   local lines; lines() { grep -cE "$1" <<<"$2"; }
+  local deleted=0; [ -n "${LINGER:-}" ] && ! has "$DUT" "$1" && deleted=$(lines '^  [^ ]+: #[0-9].* DELETED' "$4")
   [ "$(lines '^[^ ].*ESTABLISHED' "$4")" = "$2" ] || return
-  [ "$(lines '^  [^ ]+: #[0-9]' "$4")" = "$3" ] && [ "$(lines '^  [^ ]+: #[0-9].* INSTALLED' "$4")" = "$3" ] || return
+  [ "$(lines '^  [^ ]+: #[0-9]' "$4")" = "$(($3 + deleted))" ] && [ "$(lines '^  [^ ]+: #[0-9].* INSTALLED' "$4")" = "$3" ] || return
   [ -n "${LINGER:-}" ] && ! has "$DUT" "$1" || [ "$(lines '^[^ ]' "$4")" = "$2" ]
 }
 empty() { settle 0 0 "$@"; }   # [gateway...]: no SA is left behind
