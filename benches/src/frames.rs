@@ -93,6 +93,11 @@ impl Sink for Pool {
     }
 
     #[inline(always)]
+    fn ticks() -> u64 {
+        xswan_xsk::cycles()
+    }
+
+    #[inline(always)]
     fn take(&mut self) -> Option<Buffer> {
         self.free.pop()
     }

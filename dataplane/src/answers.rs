@@ -1,10 +1,11 @@
 //! What the management socket is told.
 
 use serde_json::{Value, json};
+use xswan_pipeline::stage::{Stage, StageTotals};
 use xswan_steer::verdict;
 use xswan_wire::DropReason;
 
-use crate::counters::{QueueTotals, Totals};
+use crate::counters::{QueueTotals, Totals, WorkerCounters};
 use crate::start::Running;
 
 /// `status`: a line for each part, and whether it is well.
@@ -46,7 +47,9 @@ pub fn runtime(running: &Running) -> Value {
         .enumerate()
         .map(|(worker, (counters, core))| {
             let (totals, drops) = (counters.totals(), counters.drops());
-            runtime_of(worker, *core, &totals, drops.iter().sum())
+            let mut value = runtime_of(worker, *core, &totals, drops.iter().sum());
+            value["stages"] = stages_of(counters);
+            value
         })
         .collect();
     let slow = &running.slow_path.counters;
@@ -101,6 +104,16 @@ fn queue_row(device: &str, queue: u32, totals: &QueueTotals) -> Value {
         "xsk_rx_invalid": totals.rx_invalid,
         "xsk_tx_invalid": totals.tx_invalid,
     })
+}
+
+/// What each pass over a burst costs a packet that goes through it.
+fn stages_of(counters: &WorkerCounters) -> Value {
+    let of = |(stage, totals): (Stage, StageTotals)| {
+        let cycles =
+            if totals.packets == 0 { 0.0 } else { totals.ticks as f64 / totals.packets as f64 };
+        json!({ "stage": stage.name(), "packets": totals.packets, "cycles_per_packet": cycles })
+    };
+    counters.stages().map(of).collect()
 }
 
 fn runtime_of(worker: usize, core: usize, totals: &Totals, drops: u64) -> Value {

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
+use xswan_pipeline::stage::{Stage, StageTotals};
 use xswan_wire::DropReason;
 
 macro_rules! counters {
@@ -103,6 +104,8 @@ pub struct WorkerCounters {
     /// By queue, in the order of ports.
     queues: Box<[SharedQueue]>,
     drops: CachePadded<[AtomicU64; DropReason::COUNT]>,
+    /// Ticks and packets of each stage.
+    stages: CachePadded<[[AtomicU64; 2]; Stage::COUNT]>,
     /// Time stamp counter at the last loop, for the watchdog.
     heartbeat: CachePadded<AtomicU64>,
 }
@@ -121,6 +124,7 @@ impl WorkerCounters {
             shared: CachePadded::default(),
             queues: (0..queues).map(|_| SharedQueue::default()).collect(),
             drops: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))),
+            stages: CachePadded::default(),
             heartbeat: CachePadded::default(),
         }
     }
@@ -130,6 +134,23 @@ impl WorkerCounters {
         for (shared, totals) in self.queues.iter().zip(queues) {
             shared.store(&totals);
         }
+    }
+
+    /// Publishes what the passes over bursts have cost; called by the worker alone.
+    pub fn publish_stages(&self, stages: &[StageTotals; Stage::COUNT]) {
+        for ([ticks, packets], totals) in self.stages.iter().zip(stages) {
+            ticks.store(totals.ticks, Relaxed);
+            packets.store(totals.packets, Relaxed);
+        }
+    }
+
+    /// What the passes over bursts have cost, in the order of [`Stage::ALL`].
+    pub fn stages(&self) -> impl Iterator<Item = (Stage, StageTotals)> + '_ {
+        let load = |[ticks, packets]: &[AtomicU64; 2]| StageTotals {
+            ticks: ticks.load(Relaxed),
+            packets: packets.load(Relaxed),
+        };
+        Stage::ALL.into_iter().zip(self.stages.iter().map(load))
     }
 
     /// What the sockets have seen, in the order of queues.

@@ -289,6 +289,7 @@ impl<S: QueueSocket, R: QueueRings> Worker<S, R> {
             busy_cycles: state.busy_cycles,
             ..self.io.totals
         };
+        self.counters.publish_stages(&engine.stages);
         self.counters.publish_queues(self.io.queue_totals());
         self.counters.publish(&totals, &self.engine.drops);
     }

@@ -178,7 +178,26 @@ pub(crate) fn runtime(value: &Value) -> String {
     for worker in list(value, "workers") {
         table.add_row(COLUMNS.map(|(key, _)| number(&worker[key])));
     }
-    aligned(table, &[0, 1, 2, 3, 4, 5, 6, 7, 8])
+    let mut out = aligned(table, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    out.push_str(&stages(value));
+    out
+}
+
+/// Cycles of each pass over a burst, for the packets that went through it.
+fn stages(value: &Value) -> String {
+    let mut shown = table(&["Worker", "Stage", "Packets", "Cycles/Packet"]);
+    for worker in list(value, "workers") {
+        for stage in list(worker, "stages").iter().filter(|stage| stage["packets"] != 0) {
+            let [name, packets] = ["stage", "packets"].map(|key| text(&stage[key]));
+            shown.add_row([
+                text(&worker["worker"]),
+                name,
+                packets,
+                number(&stage["cycles_per_packet"]),
+            ]);
+        }
+    }
+    aligned(shown, &[0, 2, 3])
 }
 
 pub(crate) fn drops(value: &Value, all: bool) -> String {
@@ -263,10 +282,16 @@ mod tests {
 
     #[test]
     fn tables() {
-        let value =
-            json!({"workers": [{"worker": 0, "core": 1, "rx": 12, "cycles_per_packet": 812.456}]});
+        let stages = json!([
+            {"stage": "sort", "packets": 12, "cycles_per_packet": 51.239},
+            {"stage": "open", "packets": 0, "cycles_per_packet": 0.0},
+        ]);
+        let value = json!({"workers": [
+            {"worker": 0, "core": 1, "rx": 12, "cycles_per_packet": 812.456, "stages": stages},
+        ]});
         let shown = runtime(&value);
         assert!(shown.contains("Cycles/Packet") && shown.contains("812.46"), "{shown}");
+        assert!(shown.contains("51.24") && !shown.contains("open"), "{shown}");
         let value = json!({
             "reasons": [
                 {"name": "auth_fail", "xfrm": "XfrmInStateProtoError", "count": 12, "summary": "s"},

@@ -18,6 +18,7 @@ use crate::limit::RateLimit;
 use crate::outbound::ClearWork;
 use crate::sink::{Event, Sink};
 use crate::spd::Spd;
+use crate::stage::{Stage, StageTotals};
 use crate::table::{Slots, SpiReader, StaticSpis};
 use crate::trap::AcquireLimit;
 
@@ -119,6 +120,8 @@ pub struct EngineTotals {
     pub sealed: u64,
     /// Packets opened, the integrity check passed.
     pub opened: u64,
+    /// What each pass has cost, in the order of [`Stage::ALL`].
+    pub stages: [StageTotals; Stage::COUNT],
 }
 
 /// One worker's packet engine.
@@ -201,12 +204,31 @@ where
         burst: impl Iterator<Item = (u16, F)>,
     ) {
         self.last_spi = None;
-        for (port, frame) in burst {
-            self.make_room(env, sink);
-            self.totals.received = self.totals.received.wrapping_add(1);
-            self.sort(env, sink, port, frame);
+        let mut burst = burst;
+        loop {
+            let begun = K::ticks();
+            let mut count = 0_usize;
+            for (port, frame) in burst.by_ref().take(MAX_BURST) {
+                count = count.wrapping_add(1);
+                self.sort(env, sink, port, frame);
+            }
+            if count == 0 {
+                return;
+            }
+            self.totals.received = self.totals.received.wrapping_add(count as u64);
+            self.note_stage::<K>(Stage::Sort, begun, count);
+            self.run(env, sink);
         }
-        self.run(env, sink);
+    }
+
+    /// Books the time since `begun` on a stage; returns the time now.
+    #[inline(always)]
+    fn note_stage<K: Sink<Frame = F>>(&mut self, stage: Stage, begun: u64, packets: usize) -> u64 {
+        let now = K::ticks();
+        if let Some(totals) = self.totals.stages.get_mut(stage as usize) {
+            totals.add(now.wrapping_sub(begun), packets);
+        }
+        now
     }
 
     /// Before [`Engine::sort`]: a burst that is full is done first.
@@ -220,10 +242,19 @@ where
     /// Everything that was sorted, stage by stage.
     pub(crate) fn run<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
         if !self.esp_work.is_empty() {
+            let (mut begun, packets) = (K::ticks(), self.esp_work.len());
             self.open_all(env, sink);
+            begun = self.note_stage::<K>(Stage::Open, begun, packets);
+            let packets = self.opened_work.len();
+            self.forward_all(env, sink);
+            self.note_stage::<K>(Stage::Forward, begun, packets);
         }
         if !self.clear_work.is_empty() {
+            let (mut begun, packets) = (K::ticks(), self.clear_work.len());
+            self.ask_policies::<K>(env);
+            begun = self.note_stage::<K>(Stage::Policy, begun, packets);
             self.plan_all(env, sink);
+            self.note_stage::<K>(Stage::Protect, begun, packets);
         }
     }
 

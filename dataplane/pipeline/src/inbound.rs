@@ -144,7 +144,7 @@ where
         }
     }
 
-    /// Checks, opens, commits and forwards what [`Engine::note_esp`] has let through.
+    /// Checks, opens and commits what [`Engine::note_esp`] has let through.
     #[inline(never)]
     pub(crate) fn open_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
         let mut work = core::mem::take(&mut self.esp_work);
@@ -155,7 +155,6 @@ where
         }
         drop(items);
         self.esp_work = work;
-        self.forward_all(env, sink);
     }
 
     /// Memory that the next packets touch: first their SA, then its key and its window.
@@ -206,7 +205,7 @@ where
 
     /// What was opened goes on.
     #[inline(never)]
-    fn forward_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+    pub(crate) fn forward_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
         let mut work = core::mem::take(&mut self.opened_work);
         for OpenedWork { mut out, inner, moved, port, slot, place } in work.drain(..) {
             let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();

@@ -24,5 +24,6 @@ mod outbound;
 mod selector_index;
 pub mod sink;
 pub mod spd;
+pub mod stage;
 pub mod table;
 mod trap;

@@ -122,9 +122,9 @@ where
         self.clear_work.push(item);
     }
 
-    /// Policy, then framing of what is to be protected, over all clear packets.
+    /// Policy of all clear packets.
     #[inline(never)]
-    pub(crate) fn plan_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+    pub(crate) fn ask_policies<K: Sink<Frame = F>>(&mut self, env: &Env<'_>) {
         let mut work = core::mem::take(&mut self.clear_work);
         for item in &mut work {
             self.ask_policy::<K>(env, item);
@@ -132,6 +132,13 @@ where
                 K::prefetch(place);
             }
         }
+        self.clear_work = work;
+    }
+
+    /// What policy says of all clear packets is done.
+    #[inline(never)]
+    pub(crate) fn plan_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
+        let mut work = core::mem::take(&mut self.clear_work);
         let mut items = work.drain(..);
         while let Some(item) = items.next() {
             self.ask_outbound_ahead::<K>(items.as_slice());

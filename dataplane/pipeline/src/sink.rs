@@ -70,6 +70,12 @@ pub trait Sink {
     #[inline(always)]
     fn prefetch<T>(_place: &T) {}
 
+    /// A clock that costs next to nothing to read, for [`crate::stage`]; 0 always if there is none.
+    #[inline(always)]
+    fn ticks() -> u64 {
+        0
+    }
+
     /// A fresh frame, if there is one.
     fn take(&mut self) -> Option<Self::Frame>;
     /// A fresh frame with room for a packet of `len` bytes and whatever may be put around it.

@@ -81,6 +81,11 @@ impl<S: QueueSocket, R: QueueRings> Sink for Io<S, R> {
         xswan_xsk::prefetch(place);
     }
 
+    #[inline(always)]
+    fn ticks() -> u64 {
+        xswan_xsk::cycles()
+    }
+
     #[inline]
     fn take(&mut self) -> Option<Buffer> {
         self.stock.take().map(Buffer::Chunk)
