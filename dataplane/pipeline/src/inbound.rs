@@ -41,11 +41,19 @@ pub(crate) struct OpenedWork<F> {
     /// Where the plaintext is.
     out: F,
     inner: Inner,
+    flow: Found,
     /// Where it came from, if that is elsewhere than the SA says.
     moved: Option<Source>,
     port: u16,
     slot: u32,
-    /// In the cache of flows.
+}
+
+/// A flow out of a tunnel, and where in the cache of flows it is.
+#[derive(Clone, Copy)]
+struct Found {
+    /// What of the key is not an address.
+    rest: u64,
+    child: u32,
     place: u32,
 }
 
@@ -189,12 +197,11 @@ where
         };
         let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
         match self.open(env, sink, slot, &outer, job, K::bytes(&frame), room) {
-            Ok((inner, key)) => {
+            Ok((inner, flow)) => {
                 let moved = inner.moved().then(|| outer.source());
                 sink.recycle(frame);
-                let place = self.flows.place(&key);
-                self.flows.lines(place).into_iter().flatten().for_each(K::prefetch);
-                self.opened_work.push(OpenedWork { out, inner, moved, port, slot, place });
+                self.flows.lines(flow.place).into_iter().flatten().for_each(K::prefetch);
+                self.opened_work.push(OpenedWork { out, inner, flow, moved, port, slot });
             }
             Err(reason) => {
                 sink.recycle(out);
@@ -207,9 +214,9 @@ where
     #[inline(never)]
     pub(crate) fn forward_all<K: Sink<Frame = F>>(&mut self, env: &Env<'_>, sink: &mut K) {
         let mut work = core::mem::take(&mut self.opened_work);
-        for OpenedWork { mut out, inner, moved, port, slot, place } in work.drain(..) {
+        for OpenedWork { mut out, inner, flow, moved, port, slot } in work.drain(..) {
             let room = K::room_mut(&mut out).get_mut(L2_ROOM..).unwrap_or_default();
-            match self.entitle(env, sink, slot, moved, inner, place, room) {
+            match self.entitle(env, sink, slot, moved, inner, flow, room) {
                 Ok((checked, onward)) => {
                     self.deliver(env, sink, port, out, &checked, onward, 0);
                 }
@@ -232,7 +239,7 @@ where
         job: OpenJob,
         bytes: &[u8],
         room: &mut [u8],
-    ) -> Result<(Inner, FlowKey), DropReason> {
+    ) -> Result<(Inner, Found), DropReason> {
         let entry = self.inbound.at_mut(slot as usize).ok_or(DropReason::SaDead)?;
         let opened = match decap::open(entry.sa.cipher(), &job, bytes, room) {
             Ok(proof) => Some((job, proof)),
@@ -251,8 +258,9 @@ where
             });
         }
         let inner = inner?;
-        let key = FlowKey::inbound(inner.brief(), room, entry.child);
-        Ok((inner, key))
+        let child = entry.child;
+        let key = FlowKey::inbound(inner.brief(), room, child);
+        Ok((inner, Found { rest: key.rest(), child, place: self.flows.place(&key) }))
     }
 
     #[cold]
@@ -278,11 +286,10 @@ where
         slot: u32,
         moved: Option<Source>,
         inner: Inner,
-        place: u32,
+        Found { rest, child, place }: Found,
         room: &[u8],
     ) -> Result<(Checked, Onward), DropReason> {
-        let child = self.inbound.at(slot as usize).ok_or(DropReason::SaDead)?.child;
-        let key = FlowKey::inbound(inner.brief(), room, child);
+        let key = FlowKey::with(inner.brief(), room, rest, child);
         let known = match self.flows.find(&key, place, env.editions()) {
             Some(Known { row, hop, entitled: Some(entitled), .. }) => {
                 (inner.known(entitled), Onward { row, hop })
@@ -428,8 +435,8 @@ where
             Refused::Elsewhere(_) => DropReason::NestLimit,
         })?;
         let job = self.check(env, slot, &outer, packet)?;
-        let (inner, key) = self.open(env, sink, slot, &outer, job, packet, room)?;
+        let (inner, flow) = self.open(env, sink, slot, &outer, job, packet, room)?;
         let moved = inner.moved().then(|| outer.source());
-        self.entitle(env, sink, slot, moved, inner, self.flows.place(&key), room)
+        self.entitle(env, sink, slot, moved, inner, flow, room)
     }
 }
